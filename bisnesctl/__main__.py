@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     gc.set_threshold(GARBAGE_THRESHOLD)
+    if COMPLETION not in os.environ:
+        from bisnesctl.releases.hand_over import hand_over
+
+        hand_over(arguments)
     from bisnesctl.cli.app import load_commands
 
     load_commands(arguments)

@@ -9,12 +9,16 @@ MASK = "***"
 #: Characters of an API key that are stored and shown in plain text, to tell keys apart.
 KEY_PREFIX_LENGTH = 8
 _SECRET_NAME = re.compile(
-    r"secret|token|passw|pwd|passphrase|credential|cookie|private|auth|dsn|signature|(^|_|-)keys?($|_|-)|apikey", re.I
+    r"secret|token|passw|pwd|passphrase|credential|cookie|private|auth|dsn|signature|(^|_|-)(keys?|pass|pat)($|_|-)|apikey",
+    re.I,
 )
 #: Variables whose names look like secrets and are none.
 _PUBLIC_NAMES = frozenset({"PWD", "OLDPWD", "SSH_AUTH_SOCK", "XAUTHORITY", "QUOTA_IDEMPOTENCY_KEYS"})
-_IN_URL = re.compile(r"(?<=://)[^/\s@]*@")
-_PASSWORD_WORD = re.compile(r"(?i)\b((?:password|passwd|pwd|token|secret|api[_-]?key)\s*=\s*)[^\s&'\"]+")
+#: To the last at sign, since a password may have one that is not encoded.
+_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
+_PASSWORD_WORD = re.compile(
+    r"(?i)\b((?:password|passwd|pwd|token|secret|api[_-]?key)\s*=\s*)(?:'[^']*'?|\"[^\"]*\"?|[^\s&'\"]+)"
+)
 _OPTION = re.compile(r"(--?[\w-]+)=(.*)", re.DOTALL)
 #: Parts of an address that look drawn at random, as in hooks whose path is their secret.
 _RANDOM_PART = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w.~-]{16,}")

@@ -10,6 +10,8 @@ from bisnesctl.errors import UsageError
 
 #: Seconds in each unit of a duration.
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+#: Seconds for which a time of day needs no date.
+_NO_DATE_SECONDS = 20 * 3600
 _PART = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
 _DURATION = re.compile(r"(?:\d{1,9}[smhdw])+", re.ASCII)
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z", re.ASCII)
@@ -56,6 +58,11 @@ def shown(at: float) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(at))
     except (ValueError, OverflowError, OSError):
         return "?"
+
+
+def clock(at: float) -> str:
+    """The time of day for people, with its zone: `08:30 CET`; with the date, unless it was within the last hours."""
+    return time.strftime("%H:%M %Z" if time.time() - at < _NO_DATE_SECONDS else "%Y-%m-%d %H:%M %Z", time.localtime(at))
 
 
 def from_database(text: str | None) -> str | None:

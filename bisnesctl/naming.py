@@ -1,8 +1,14 @@
-"""The name of a WhatsApp Web session in supervisord, logs and files. Imports little; every session uses it."""
+"""The names of supervisord, of programs that others look for, and of a WhatsApp Web session in supervisord, logs and
+files. Imports little; every session uses it.
+"""
 
 import hashlib
 import re
 
+#: The name of supervisord beside those of its programs.
+SUPERVISORD = "supervisord"
+#: The program that evaluates the signals, and its one instance.
+ALERTS = "alerts"
 #: The program of every session.
 SESSION = "wwebjs-session"
 #: Characters of the company's id in a name, at most: names are also file names.

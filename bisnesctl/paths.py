@@ -16,6 +16,10 @@ ROOT_STATE = Path("/var/lib/bisnesctl")
 #: Bytes in the path of a socket's folder, at most, so that `/.s.PGSQL.5432.lock` fits after it.
 MAX_SOCKET_FOLDER_BYTES = 80
 
+#: The folder of the installed releases, below the home; in it, the link to the current one.
+RELEASES = "releases"
+CURRENT = "current"
+
 _PACKAGE = Path(__file__).parent
 
 
@@ -26,6 +30,22 @@ def shipped_folder(name: str) -> Path:
     """
     installed = _PACKAGE / name
     return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def releases(home: Path) -> Path:
+    """The folder of the releases of `home`: each is a virtual environment, whose name is its number."""
+    return home / RELEASES
+
+
+def current_release(home: Path) -> Path:
+    """The link to the release that runs `home`. It is missing if a checkout runs it."""
+    return releases(home) / CURRENT
+
+
+def current_tool(home: Path) -> Path | None:
+    """The `bisnesctl` of the current release, whichever that is when it is run; None if a checkout runs."""
+    program = current_release(home) / "bin" / "bisnesctl"
+    return program if program.is_file() else None
 
 
 def server_home(home: Path) -> Path:

@@ -1,6 +1,10 @@
-"""The release of this code: its version and, in a checkout, its git revision. Imports little; every process uses it."""
+"""The release of this code: its version, its git revision if it is known, and its number if it was installed beside
+others. Imports little; every process uses it.
+"""
 
+import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +13,8 @@ import bisnesctl
 #: Characters of a revision that are shown.
 REVISION_LENGTH = 10
 _REVISION = re.compile(r"[0-9a-f]{40,64}")
+#: The file that describes an installed release, in its virtual environment.
+RECORD = "release.json"
 
 
 @dataclass(frozen=True)
@@ -18,14 +24,22 @@ class Release:
     version: str
     #: The beginning of the git revision; empty if it is not known.
     revision: str = ""
+    #: Its number beside others; 0 if it runs in the folder of a checkout.
+    number: int = 0
 
     def __str__(self) -> str:
+        if self.number:
+            return f"{self.number} ({', '.join(filter(None, (self.version, self.revision)))})"
         return f"{self.version} ({self.revision})" if self.revision else self.version
 
 
 def installed() -> Release:
     """The release of the files on disk. A process that records it at its start records what it runs."""
-    return Release(bisnesctl.__version__, revision_of(Path(bisnesctl.__file__).parent.parent)[:REVISION_LENGTH])
+    try:
+        found = json.loads((Path(sys.prefix) / RECORD).read_text())
+        return Release(bisnesctl.__version__, str(found["revision"]), int(found["number"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Release(bisnesctl.__version__, revision_of(Path(bisnesctl.__file__).parent.parent)[:REVISION_LENGTH])
 
 
 def revision_of(checkout: Path) -> str:

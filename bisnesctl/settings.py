@@ -7,30 +7,24 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote, urlencode
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    field_validator,
-)
-
-from bisnesctl import addresses, paths, setting_errors, setting_values
+from bisnesctl import addresses, paths, setting_errors, setting_fields, setting_values
 from bisnesctl.errors import ConfigError
+from bisnesctl.setting_fields import Field, FieldInfo, InvalidValues, SecretStr
 from bisnesctl.setting_types import (
+    CommandLine,
+    EncryptionKey,
     HealthAddress,
     Host,
     HttpAddress,
     Network,
+    Networks,
     PingUrl,
     Port,
     QuotaLimit,
-    is_hex_key,
+    TestChats,
     networks,
 )
 
@@ -47,10 +41,14 @@ ESSENTIAL = frozenset({
 WEBHOOK_LEASE_MARGIN_SECONDS = 20.0
 
 
-class Settings(BaseModel):
-    """The settings of the tool and the services. The environment variable of a field is its name in capitals."""
+class Settings:
+    """The settings of the tool and the services. The environment variable of a field is its name in capitals.
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
+    They are frozen: `copy_with` makes others.
+    """
+
+    #: Every field by its name.
+    model_fields: ClassVar[Mapping[str, FieldInfo]]
 
     database_url: SecretStr | None = Field(
         None, description="URL of PostgreSQL as libpq reads it; empty: embedded server"
@@ -80,6 +78,15 @@ class Settings(BaseModel):
     meta_port: Port = Field(3002, description="port of the receiver of Meta's webhooks")
     meta_instances: int = Field(2, ge=1, le=64, description="number of processes that send over Meta")
     port: Port = Field(8443, description="port of the legacy single process; its address is API_HOST")
+    legacy_command: CommandLine = Field(
+        "", description="command line of the former server, which runs in place of our own single process; empty: ours"
+    )
+    legacy_health_url: HealthAddress | None = Field(
+        None, description="address that says whether the former server is healthy; empty: /health at PORT"
+    )
+    dashboard_host: Host = Field("127.0.0.1", description="address on which the dashboard listens")
+    dashboard_port: Port = Field(3004, description="port of the dashboard")
+    enable_dashboard: bool = Field(False, description="run the dashboard, a web page for people")
     enable_meta: bool = Field(True, description="run the Meta channel")
     enable_wwebjs: bool = Field(True, description="run the WhatsApp Web channel")
 
@@ -89,17 +96,17 @@ class Settings(BaseModel):
     )
     database_pool_meta_max: int = Field(20, ge=1, description="PostgreSQL connections of one Meta process, at most")
 
-    encryption_key: SecretStr = Field(
+    encryption_key: EncryptionKey = Field(
         NO_SECRET, description="key that encrypts credentials in the database: 64 hex digits or 32 characters"
     )
-    encryption_key_previous: SecretStr = Field(
+    encryption_key_previous: EncryptionKey = Field(
         NO_SECRET, description="former key, while `bisnesctl keys rotate-encryption` is under way"
     )
     public_url: HttpAddress | None = Field(None, description="public base URL of the API and of the webhook receiver")
-    allowed_networks: str = Field(
+    allowed_networks: Networks = Field(
         "", description="private networks that links and webhooks may reach, such as 10.0.0.0/8,192.168.1.7"
     )
-    trusted_proxies: str = Field(
+    trusted_proxies: Networks = Field(
         "", description="addresses of reverse proxies whose X-Forwarded-For is believed, such as 127.0.0.1"
     )
     media_store: str = Field(
@@ -225,32 +232,55 @@ class Settings(BaseModel):
     heal_restarts_per_hour: int = Field(
         3, ge=0, description="times an hour that `bisnesctl cron heal` starts the same thing again, at most"
     )
+    rollout_test_chats: TestChats = Field(
+        "", description="chats that a rollout sends test messages to, such as 0128/0:60123456789, separated by commas"
+    )
+    rollout_failure_margin: float = Field(
+        2, gt=0, le=50, description="percentage points by which more messages of moved bots may fail in a rollout"
+    )
+    rollout_latency_ratio: float = Field(
+        1.5, ge=1.1, le=100, description="times by which messages of moved bots may take longer in a rollout"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     sandbox: bool = Field(False, description="run simulators instead of the real providers")
     sandbox_port: Port = Field(3010, description="port of the simulators")
 
-    _env_file: Path = PrivateAttr(default_factory=lambda: env_path())
-    _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
-    _problems: Mapping[str, str] = PrivateAttr(default_factory=dict)
-    _notes: tuple[str, ...] = PrivateAttr(())
+    _env_file: Path
+    _origins: Mapping[str, str]
+    _problems: Mapping[str, str]
+    _notes: tuple[str, ...]
 
-    @field_validator("encryption_key", "encryption_key_previous")
-    @classmethod
-    def _key_has_256_bits(cls, key: SecretStr) -> SecretStr:
-        text = key.get_secret_value()
-        if text and not is_hex_key(text) and len(text.encode()) != 32:
-            raise ValueError("must be 64 hex digits or 32 characters")
-        return key
+    def __init__(self, **values: object) -> None:
+        """Defaults take the place of missing values. Raises `InvalidValues`."""
+        found = setting_fields.read(type(self).model_fields, values)
+        self.__dict__.update(found, _env_file=env_path(), _origins={}, _problems={}, _notes=())
 
-    @field_validator("allowed_networks", "trusted_proxies")
     @classmethod
-    def _networks_are_networks(cls, text: str) -> str:
-        networks(text)
-        return text
+    def model_validate(cls, values: Mapping[str, object]) -> Self:
+        """The settings with these values, which may be text. Raises `InvalidValues`."""
+        return cls(**values)
+
+    def model_dump(self) -> dict[str, Any]:
+        """The values of all fields."""
+        return {name: self.__dict__[name] for name in self.model_fields}
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"settings are frozen: copy_with({name}=…) makes others")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.model_dump().values()))
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.model_dump().items())})"
 
     def copy_with(self, **fields: object) -> Self:
         """A copy with some fields replaced, without validation."""
-        return self.model_copy(update=fields)
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(self.__dict__ | fields)
+        return copy
 
     def origin(self, field: str) -> str:
         """The place of a field's value, or where to set it: `the environment`, or the path of `.env`."""
@@ -396,6 +426,12 @@ class Settings(BaseModel):
         return self.public_url and self.public_url.rstrip("/")
 
     @property
+    def dashboard_address(self) -> str:
+        """Base URL of the dashboard for people, without a slash at the end."""
+        own = addresses.local_url(self.dashboard_host, self.dashboard_port)
+        return f"{(self.public_url or own).rstrip('/')}/ui"
+
+    @property
     def media_base(self) -> str:
         """The beginning of links to our copies of media. Without PUBLIC_URL it is empty, and the links are relative."""
         return (self.public_url or "").rstrip("/")
@@ -412,24 +448,25 @@ class Settings(BaseModel):
         return networks(self.allowed_networks) + (networks("127.0.0.0/8,::1") if self.sandbox else ())
 
 
+Settings.model_fields = setting_fields.collect(Settings)
+
+
 class PartialSettings(Settings):
     """Settings some of whose values were refused: reading one of these raises `ConfigError` with the reason."""
 
-    model_config = ConfigDict(defer_build=True)  # it is never validated, and the second schema would take a while
-
     def __getattribute__(self, name: str) -> Any:
         """The attribute, unless its value was refused."""
-        private = super().__getattribute__("__pydantic_private__") or {}
-        if name in Settings.model_fields and (reason := private.get("_problems", {}).get(name)):
-            raise ConfigError(reason)
+        if name in Settings.model_fields:
+            problems: Mapping[str, str] = super().__getattribute__("__dict__")["_problems"]
+            if reason := problems.get(name):
+                raise ConfigError(reason)
         return super().__getattribute__(name)
 
 
 def _private_copy(settings: Settings, kind: type[Settings], **private: object) -> Settings:
     """The same values as another class, with some private attributes replaced."""
-    copy = kind.model_construct(**settings.__dict__)
-    for name, value in ({name: getattr(settings, name) for name in settings.__private_attributes__} | private).items():
-        setattr(copy, name, value)
+    copy = kind.__new__(kind)
+    copy.__dict__.update(settings.__dict__ | private)
     return copy
 
 
@@ -480,10 +517,9 @@ def _validated(found: setting_values.SettingValues) -> Settings:
     """The settings with all values that are valid. The reasons why others are refused go to `problems`."""
     try:
         return Settings.model_validate(found.values)
-    except ValidationError as error:
-        for each in error.errors():
-            name = str(each["loc"][0])
-            found.problems[name] = _explain(name, found, setting_errors.wanted_form(each))
+    except InvalidValues as error:
+        for name, form in error.reasons.items():
+            found.problems[name] = _explain(name, found, form)
     return Settings.model_validate({name: value for name, value in found.values.items() if name not in found.problems})
 
 

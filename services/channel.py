@@ -1,5 +1,6 @@
 """The sending half of a channel, wired: everything that one process needs to deliver that channel's messages."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -7,30 +8,36 @@ from dataclasses import dataclass
 
 import structlog
 
+from bisnesctl.bots.ownership import Side
 from bisnesctl.database import deployments, media_store
 from bisnesctl.errors import CannotWrite, ConfigError
 from bisnesctl.queue import pauses
 from bisnesctl.settings import Settings
 from services.connector import Connector
 from services.database.clock import DatabaseClock
-from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable, Statement, run
 from services.http_client import InFlight, RequestsInFlight
-from services.inbox.webhook_inbox import Inbox
+from services.inbox.webhook_inbox import IS_WAITING, Inbox
 from services.message import Update
 from services.outbox import holds, resolutions
 from services.outbox.delivery import Delivery
 from services.outbox.journal import Journal
+from services.outbox.keyed_claims import KeyedOutbox, SpareIds
+from services.outbox.on_call import OnCall
 from services.outbox.outcome_policy import USUAL_PAUSES, Attempts, Pauses
 from services.outbox.recovery import JournalRecovery, KeyedRecovery, Recovery
 from services.outbox.send_journal import path_of
-from services.outbox.store import Outbox
+from services.outbox.store import HAS_DUE, Outbox
 from services.runtime import instance_rows
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import worker_name
 from services.runtime.interval import Interval
 
-#: Seconds between two sweeps: for due retries, lost wake-ups, expired leases, stored webhooks.
+#: Seconds between two sweeps: for due retries, lost wake-ups, expired leases, stored webhooks. While there is nothing
+#: to do, one statement looks whether there is.
 SWEEP_INTERVAL_SECONDS = 1.0
+#: Seconds between two whole sweeps while there is nothing to do.
+IDLE_SWEEP_INTERVAL_SECONDS = 5.0
 #: Seconds between two sweeps while chats are due that their number's rate delays.
 PACED_SWEEP_INTERVAL_SECONDS = 0.1
 #: Seconds between two looks for workers on other machines.
@@ -41,6 +48,14 @@ OLD_MESSAGES_INTERVAL_SECONDS = 30.0
 STOP_POLL_SECONDS = 0.02
 #: The share of a lease after which it is renewed.
 RENEWAL_SHARE = 1 / 3
+
+_HAS_WORK = Statement(
+    "has_work",
+    f"""
+SELECT ({HAS_DUE}) OR ({IS_WAITING}) OR ({instance_rows.ELSEWHERE})
+    OR EXISTS (SELECT FROM unknown_message WHERE resolution IS NOT NULL)""",
+    process="text", bot="int", side="text", host="text", max_age="float8",
+)  # fmt: skip
 
 log = structlog.get_logger()
 
@@ -54,21 +69,24 @@ class Tuning:
     attempts: Attempts
     bot_id: int | None = None  # the one bot that is served; its messages have keys chosen before the send
     pauses: Pauses = USUAL_PAUSES  # between attempts while a provider is not available
+    side: Side | None = None  # whose bots are served; None: those of both sides
+    spare_ids: SpareIds | None = None  # for the keys of the one bot's messages
 
 
-def tuned_for_meta(settings: Settings) -> Tuning:
-    """For many requests of many numbers at once."""
+def tuned_for_meta(settings: Settings, side: Side | None = None) -> Tuning:
+    """For many requests of many numbers at once; `side`: whose, None for all."""
     return Tuning(
         RequestsInFlight(settings.meta_window, settings.send_timeout_ms),
         settings.meta_max_messages_per_second,
         Attempts(settings.meta_attempts, settings.meta_backoff_ms / 1000),
+        side=side,
     )
 
 
-def tuned_for_session(settings: Settings, bot_id: int, window: InFlight) -> Tuning:
+def tuned_for_session(settings: Settings, bot_id: int, window: InFlight, spare_ids: SpareIds | None = None) -> Tuning:
     """For one bot's messages, through its own browser."""
     attempts = Attempts(settings.wwebjs_attempts, settings.wwebjs_backoff_ms / 1000)
-    return Tuning(window, settings.wwebjs_max_messages_per_second, attempts, bot_id)
+    return Tuning(window, settings.wwebjs_max_messages_per_second, attempts, bot_id, spare_ids=spare_ids)
 
 
 class Channel:
@@ -77,18 +95,19 @@ class Channel:
     def __init__(
         self, settings: Settings, database: Database, accounts: AccountCache, connector: Connector,
         parse: Callable[[bytes], list[Update]], tuning: Tuning, instance: str, run: str,
-        before_claim: Callable[[], None] = lambda: None,
+        before_claim: Callable[[], None] = lambda: None, is_announced_to: bool = False,
     ) -> None:  # fmt: skip
         """`parse` reads a webhook, or an event of the page; see `Inbox`.
 
         `instance`: this process's name, the same after a restart; `run`: a name of this very start.
+        `is_announced_to`: whether accepted messages are announced to it; one worker of each side is on call for them.
         """
         self._settings, self._database = settings, database
         self._instance, self._run = instance, run
-        outbox = Outbox(
-            connector.process_name, worker_name(instance, run),
-            tuning.rate, settings.lease_seconds, settings.media_base, tuning.bot_id,
-        )  # fmt: skip
+        of_worker = connector.process_name, worker_name(instance, run), tuning.rate, settings.lease_seconds
+        of_bots = settings.media_base, tuning.bot_id, tuning.side
+        ids = tuning.spare_ids
+        outbox = Outbox(*of_worker, *of_bots) if ids is None else KeyedOutbox(*of_worker, *of_bots, spare_ids=ids)
         self.outbox = outbox
         self._journal = Journal(path_of(settings.journal_dir, instance), tuning.window.size)
         self._recovery: Recovery = (
@@ -97,9 +116,13 @@ class Channel:
             else KeyedRecovery(outbox, tuning.bot_id)
         )
         self.inbox = Inbox(connector.process_name, parse, settings.media_base, tuning.bot_id)
+        on_call = None
+        if is_announced_to and isinstance(tuning.window, RequestsInFlight):
+            on_call = OnCall(outbox.channel, tuning.side, tuning.window)
+        self._listens = on_call is not None
         self.delivery = Delivery(
             connector, outbox, database, accounts.sending_bot, self._journal, tuning.window, tuning.attempts,
-            before_claim, tuning.pauses,
+            before_claim, tuning.pauses, on_call,
         )  # fmt: skip
         self._stopped, self._ready = threading.Event(), threading.Event()
         self._until_renewal = Interval(settings.lease_seconds * RENEWAL_SHARE)
@@ -107,6 +130,7 @@ class Channel:
         self._until_resolutions = Interval(SWEEP_INTERVAL_SECONDS)
         self._until_machines = Interval(MACHINES_INTERVAL_SECONDS)
         self._due = False  # whether the last sweep found chats that could be served
+        self._until_whole_sweep = Interval(IDLE_SWEEP_INTERVAL_SECONDS)
         self._clock = DatabaseClock(settings)
         self._leases_valid_until = 0.0  # by time.monotonic(), after the clock was set forward
 
@@ -126,6 +150,8 @@ class Channel:
             cancelled.wait(SWEEP_INTERVAL_SECONDS)
         if self._ready.is_set():
             threading.Thread(target=self._sweep_until_stopped, name="sweep", daemon=True).start()
+            if self._listens:
+                threading.Thread(target=self.delivery.listen, name="delivery", daemon=True).start()
 
     def start_in_background(self) -> None:
         """Like `start`, for a process that has more to do than to send."""
@@ -184,11 +210,23 @@ class Channel:
         while not self._stopped.wait(PACED_SWEEP_INTERVAL_SECONDS if self._due else SWEEP_INTERVAL_SECONDS):
             try:
                 with self._database.connection() as connection:
-                    self._sweep(connection)
+                    if self._until_whole_sweep.is_over() or self._has_work(connection):
+                        self._until_whole_sweep.restart()
+                        self._sweep(connection)
             except (DatabaseUnavailable, DatabaseError) as error:
                 log.warning("sweep.failed", reason=f"the database is unavailable: {str(error).strip()}")
             except OSError as error:
                 log.warning("sweep.failed", reason=str(error))
+
+    def _has_work(self, connection: Connection) -> bool:
+        """Whether a sweep may have something to do. Other machines count, since they change what must be stored."""
+        if self.delivery.in_hand or self.inbox.is_applying:
+            return True
+        values = {
+            "process": self.outbox.channel, "bot": self.outbox.bot_id, "side": self.outbox.side,
+            "host": socket.gethostname(), "max_age": self._settings.max_heartbeat_age / 1000,
+        }  # fmt: skip
+        return run(connection, (_HAS_WORK, values)) == [(True,)]
 
     def _sweep(self, connection: Connection) -> None:
         if self._until_machines.is_over():

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Protocol
 
-import psutil
 import pycurl
 import structlog
 
@@ -184,8 +183,18 @@ class RequestsInFlight:
         self._idle = [_handle(timeout_ms) for _ in range(size)]
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._open_networks = open_networks
+        self._watched: int | None = None
+        self._is_watched_readable = False  # as the last wait found it
         self.size = size
         self.in_flight = 0
+
+    def watch(self, descriptor: int | None) -> None:
+        """A file descriptor that ends a wait when it can be read, besides the network; None: no other."""
+        self._watched, self._is_watched_readable = descriptor, False
+
+    def is_watched_readable(self) -> bool:
+        """Whether the last wait found that the watched descriptor can be read."""
+        return self._is_watched_readable
 
     def submit(self, ticket: Any, request: HttpRequest, leaving: Callable[[], None]) -> None:
         """Send a request. `leaving` is called once, right before the body goes to the socket."""
@@ -220,13 +229,21 @@ class RequestsInFlight:
         """End a wait that is under way, or the next one. Safe for any thread."""
         os.eventfd_write(self._waker, 1)
 
+    def wait(self, seconds: float | None) -> None:
+        """Wait until the watched descriptor can be read or `interrupt` is called, while nothing is in flight."""
+        self._select([], [], seconds)
+
     def _wait(self, seconds: float) -> None:
         reading, writing, _ = self._multi.fdset()
         timer = self._multi.timeout()  # milliseconds until libcurl has something to do, or -1
-        limit = min(seconds, timer / 1000) if timer >= 0 else seconds
-        ready, _, _ = select.select([*reading, self._waker], writing, [], limit)
+        self._select(reading, writing, min(seconds, timer / 1000) if timer >= 0 else seconds)
+
+    def _select(self, reading: list[int], writing: list[int], seconds: float | None) -> None:
+        watched = () if self._watched is None else (self._watched,)
+        ready, _, _ = select.select([*reading, self._waker, *watched], writing, [], seconds)
         if self._waker in ready:
             os.eventfd_read(self._waker)
+        self._is_watched_readable = self._watched in ready
 
     def _end(self, handle: Any, code: int = pycurl.E_OK, text: str = "") -> tuple[Any, Answered | Broken]:
         self._multi.remove_handle(handle)
@@ -299,6 +316,8 @@ class OwnAddresses:
 
 
 def _of_interfaces() -> Iterable[str]:
+    import psutil  # takes two megabytes, and few processes need it
+
     families = (socket.AF_INET, socket.AF_INET6)
     return (each.address for found in psutil.net_if_addrs().values() for each in found if each.family in families)
 

@@ -1,9 +1,9 @@
 """The legacy process, for a rollback: API, Meta's webhooks, sending, events, retention and the care of the WhatsApp Web
 sessions in one process, from the same code.
 
-It serves port 8443, needs no Redis (its own channel is woken within the process), and may run beside the other
-programs during a rollout: claims and leases in PostgreSQL prevent double sends. A rollback does not disturb the
-sessions' browsers.
+It serves port 8443, needs no Redis (its own channel is woken by PostgreSQL and within the process), and may run beside
+the other programs during a rollout: claims and leases in PostgreSQL prevent double sends. A rollback does not disturb
+the sessions' browsers.
 """
 
 import threading
@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from bisnesctl.bots.ownership import Side
 from bisnesctl.settings import Settings, load_partly
 from services.api.asgi import AsgiApp
 from services.api.auth import Auth, declare
@@ -46,7 +47,7 @@ class LocalWakeups:
         self._sessions = WakeupSender(WakingBroker(settings.redis_dsn))  # without Redis they look every second
 
     def notify(self, queue_name: str) -> None:
-        """There is work: messages to send, or webhooks to apply."""
+        """There is work: webhooks to apply, or something for a session."""
         if queue_name in ACTORS:
             self.channel.wake(queue_name)
         else:
@@ -61,16 +62,17 @@ def wire(counters: Counters) -> Context:
     context = connect(settings, wakeups, counters)
     channel = Channel(
         settings, context.database, context.accounts, MetaConnector(settings), incoming.parse,
-        tuned_for_meta(settings), "legacy", run,
+        tuned_for_meta(settings, Side.LEGACY), "legacy", run, is_announced_to=True,
     )  # fmt: skip
     wakeups.channel = channel
     counters.refresh = partial(_count, counters, context.acceptor, channel)
     events = EventSender(context.settings, context.database, "legacy", run)
     retention = Retention(context.settings, context.database, load_partly())
     jobs = of_meta(context.settings, context.database, context.accounts)
+    channel.inbox.on_received(jobs.wake)
     context.on_close(lambda: _stop(channel, events, jobs, retention))
     if settings.enable_wwebjs:
-        keeper = create_keeper(settings, context.database, wakeups, context.counters)
+        keeper = create_keeper(settings, context.database, wakeups, context.counters, Side.LEGACY)
         context.on_close(keeper.stop)
         keeper.start()
     channel.start_in_background()

@@ -157,6 +157,8 @@ class Outgoing:
     fence: int | None = None  # the number of this claim of its chat
     unmarked: bool = False  # whether it must be marked in the database before it may leave
     request_id: str | None = None  # of the request that it came with
+    is_followed: bool = False  # whether messages of its chat wait behind it
+    new_key: str | None = None  # the key that this claim has reserved: the message was admitted and never left
 
 
 @dataclass(frozen=True, slots=True)

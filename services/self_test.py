@@ -24,6 +24,7 @@ MODULES = {
     "events": ("services.events.__main__",),
     "wwebjs": (*_SERVER, "services.wwebjs_manager"),
     "wwebjs-session": ("services.connectors.wwebjs.session.process",),
+    "dashboard": (*_SERVER, "services.dashboard.service"),
     "legacy": (*_SERVER, "services.legacy"),
 }
 #: The address that says whether an application is ready. Its host name is one that every application knows.
@@ -52,11 +53,19 @@ def _manager(process: Process) -> Any:
     return Manager(connect(process.settings, WakeupSender(WakingBroker(process.settings.redis_dsn))))
 
 
+def _dashboard(process: Process) -> Any:
+    from bisnesctl.people.store import PeopleStore
+    from services.dashboard.app import Dashboard
+
+    return Dashboard(process.settings, process.database, PeopleStore(process.settings.home))
+
+
 #: The applications of programs that answer over HTTP. That of the legacy process would take work: the API stands in.
 APPLICATIONS: dict[str, Callable[[Process], Any]] = {
     "api": _api,
     "meta": _receiver,
     "wwebjs": _manager,
+    "dashboard": _dashboard,
     "legacy": _api,
 }
 

@@ -1,7 +1,8 @@
 """Wake-ups between processes, through Redis: a wake-up says that there is work, and PostgreSQL says which.
 
 A wake-up has no content, is coalesced with others, and may be lost: workers and sessions look for due work every
-second. Workers are woken by Dramatiq, the one process of a WhatsApp Web session by a list of its own.
+second. Workers are woken by Dramatiq after webhooks were stored, the one process of a WhatsApp Web session by a list of
+its own. Messages for workers are announced by PostgreSQL (`services.outbox.on_call`).
 """
 
 import threading
@@ -29,16 +30,18 @@ SESSION_ANSWER_TIMEOUT_SECONDS = 4
 MARKER_SECONDS = 1.0
 #: Seconds for which a caller waits until its wake-up marker is cleared.
 CLEAR_WAIT_SECONDS = 0.05
-#: Seconds for which an idle consumer blocks before it looks for delayed and abandoned wake-ups.
-IDLE_WAIT_SECONDS = 1
+#: Seconds for which an idle consumer blocks before it looks for abandoned wake-ups.
+IDLE_WAIT_SECONDS = 10
+#: Milliseconds for which an idle thread waits for a wake-up before it looks whether it must end.
+IDLE_THREAD_WAIT_MS = 10_000
 #: Seconds between two looks of a consumer whose process has as many wake-ups as it may have.
 FULL_WAIT_SECONDS = 0.05
 #: Seconds for which a session's wake-up is kept if its process does not wait for it.
 SESSION_WAKEUP_SECONDS = 60
-#: Threads that serve wake-ups: one delivers, one applies webhooks, the others note further wake-ups.
-THREADS = 3
-#: The actor of each queue. The old system knows these names.
-ACTORS = {"meta-messages": "send-message", "meta-webhooks": "process-webhooks"}
+#: Threads that serve wake-ups: one applies webhooks, the other notes further wake-ups.
+THREADS = 2
+#: The actor of each queue.
+ACTORS = {"meta-webhooks": "process-webhooks"}
 
 log = structlog.get_logger()
 
@@ -77,6 +80,13 @@ class WakingBroker(RedisBroker):
         blocking = client(url, IDLE_WAIT_SECONDS + ANSWER_TIMEOUT_SECONDS)
         super().__init__(client=blocking, namespace=NAMESPACE, middleware=[], **options)
 
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue, without Dramatiq's second one for delayed messages: wake-ups are never delayed."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
     @property
     def consumer_class(self) -> type[_RedisConsumer]:
         return _WakingConsumer
@@ -108,7 +118,7 @@ def serve(broker: WakingBroker, actions: Mapping[str, Callable[[], None]]) -> dr
     """Begin to call a queue's action, by the queue's name, when it is woken; returns what stops that."""
     for queue_name, action in actions.items():
         dramatiq.actor(actor_name=ACTORS[queue_name], queue_name=queue_name, broker=broker)(action)
-    worker = dramatiq.Worker(broker, worker_threads=THREADS)
+    worker = dramatiq.Worker(broker, worker_threads=THREADS, worker_timeout=IDLE_THREAD_WAIT_MS)
     worker.start()
     return worker
 
@@ -153,7 +163,9 @@ class WakeupSender:
             self._available = True
         except redis.RedisError as error:
             if self._available:
-                log.warning("redis.unavailable", effect="workers look for messages every second", reason=str(error))
+                log.warning(
+                    "redis.unavailable", effect="sessions and workers look for work every second", reason=str(error)
+                )
             self._available = False
 
 

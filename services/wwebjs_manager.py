@@ -7,6 +7,7 @@ the same keys.
 from collections.abc import Iterable
 from typing import Any
 
+from bisnesctl.bots.ownership import Side
 from bisnesctl.settings import Settings
 from services.api.app import MAX_BODY, create_app
 from services.api.auth import Callers
@@ -29,7 +30,9 @@ class Manager:
         self.counters = context.counters  # read by the process's heartbeat
         self.callers = Callers(context.accounts, context.quotas)
         self._flask = create_app(context, (health, sessions, session))
-        self._keeper = create_keeper(context.settings, context.database, context.notifier, context.counters)
+        self._keeper = create_keeper(
+            context.settings, context.database, context.notifier, context.counters, Side.MULTIPROCESS
+        )  # fmt: skip
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         return self._flask(environ, start_response)

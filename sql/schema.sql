@@ -194,6 +194,7 @@ CREATE TABLE outbox (
     accepted_at timestamptz    NOT NULL DEFAULT now(),
     updated_at  timestamptz    NOT NULL DEFAULT now(),
     request_id  text,                                  -- X-Request-Id of the request that it came with
+    is_probe    boolean        NOT NULL DEFAULT false, -- a rollout sent it to a test chat; never counted among customers'
     PRIMARY KEY (bot_id, chat_id, id)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 CREATE UNIQUE INDEX outbox_message_id ON outbox (message_id);
@@ -209,6 +210,7 @@ CREATE TABLE lane (
     fence   bigint      NOT NULL DEFAULT 0,      -- the number of the claim: grows by one with each
     unmarked text,                               -- equals `claim` until its message may leave
     accepted bigint,                             -- rows of the chat in the outbox; NULL: to be counted
+    epoch   bigint,                              -- of the bot's owner when it was claimed
     PRIMARY KEY (bot_id, chat_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
@@ -296,8 +298,46 @@ CREATE TABLE bot_pace (
     paused_until timestamptz  NOT NULL DEFAULT '-infinity',   -- infinity: until an operator resumes it; past: when it ended
     paused_at    timestamptz,                                 -- when it began; NULL: there is none
     paused_reason text,
-    paused_by    text
+    paused_by    text,
+    -- The side that serves the bot. Without an owner, the programs that run serve it.
+    owner        text         CHECK (owner IN ('legacy', 'multiprocess')),
+    owner_epoch  bigint,                                      -- grows with each change of the owner
+    owner_since  timestamptz,
+    owner_by     text,                                        -- who changed it
+    next_owner   text,                                        -- the side that it is being handed over to
+    drain_until  timestamptz  NOT NULL DEFAULT '-infinity'    -- until then nobody claims
 );
+CREATE SEQUENCE owner_epoch;
+
+-- The owner of bots that are added; no row: none.
+CREATE TABLE new_bot_owner (
+    process_name varchar(20) PRIMARY KEY,
+    owner        text        NOT NULL CHECK (owner IN ('legacy', 'multiprocess'))
+);
+
+CREATE FUNCTION number_owner() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.owner IS DISTINCT FROM OLD.owner THEN
+        NEW.owner_epoch := nextval('owner_epoch');
+        NEW.owner_since := now();
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER number_owner BEFORE UPDATE OF owner ON bot_pace FOR EACH ROW EXECUTE FUNCTION number_owner();
+
+-- Every change is a process event, and the managers of the sessions hear of it at once.
+CREATE FUNCTION note_owner() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO process_events (process_name, event_type, event_data)
+    SELECT NEW.process_name, 'bot_owner_changed', jsonb_build_object('company', company_id, 'phoneIndex', phone_index,
+        'session', company_id || '-' || phone_index, 'from', OLD.owner, 'to', NEW.owner, 'epoch', NEW.owner_epoch,
+        'by', NEW.owner_by)
+    FROM phone_configs WHERE id = NEW.bot_id;
+    PERFORM pg_notify('bisnes_sessions', 'owner');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_owner AFTER UPDATE OF owner ON bot_pace FOR EACH ROW
+    WHEN (OLD.owner IS DISTINCT FROM NEW.owner) EXECUTE FUNCTION note_owner();
 
 CREATE FUNCTION keep_bot_pace() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -305,7 +345,10 @@ BEGIN
         DELETE FROM bot_pace WHERE bot_id = OLD.id;
         RETURN OLD;
     END IF;
-    INSERT INTO bot_pace (bot_id, process_name) VALUES (NEW.id, NEW.process_name)
+    INSERT INTO bot_pace (bot_id, process_name, owner, owner_epoch, owner_since, owner_by)
+    SELECT NEW.id, NEW.process_name, n.owner, CASE WHEN n.owner IS NOT NULL THEN nextval('owner_epoch') END,
+           CASE WHEN n.owner IS NOT NULL THEN now() END, CASE WHEN n.owner IS NOT NULL THEN 'new' END
+    FROM (SELECT) one LEFT JOIN new_bot_owner n ON n.process_name = NEW.process_name
     ON CONFLICT (bot_id) DO UPDATE SET process_name = excluded.process_name;
     RETURN NEW;
 END $$;
@@ -831,6 +874,11 @@ BEGIN
         paused_until = CASE WHEN paused_at IS NULL THEN LEAST(paused_until, present)
                             WHEN paused_until > present THEN paused_until - back ELSE paused_until END
         WHERE isfinite(paused_until) AND paused_until > present OR paused_at > present;
+    UPDATE bot_pace SET drain_until = present, owner_since = LEAST(owner_since, present)
+        WHERE drain_until > present OR owner_since > present;
+    UPDATE rollout SET began_at = LEAST(began_at, present), step_at = LEAST(step_at, present),
+        judged_at = LEAST(judged_at, present), driver_until = LEAST(driver_until, present)
+        WHERE ended_at IS NULL AND GREATEST(began_at, step_at, judged_at, driver_until) > present;
     UPDATE media_download SET due = due - back WHERE due > present AND isfinite(due);
     UPDATE media_download SET tried_at = present WHERE tried_at > present;
     UPDATE bot_check SET due = due - back WHERE due > present AND isfinite(due);
@@ -1006,7 +1054,7 @@ CREATE TABLE dialog360_secret (
 CREATE TABLE audit_record (
     id           uuid             PRIMARY KEY,           -- made with the record, so that it is delivered once
     at           timestamptz      NOT NULL,
-    source       text             NOT NULL CHECK (source IN ('cli', 'api', 'guard', 'manager')),
+    source       text             NOT NULL CHECK (source IN ('cli', 'api', 'dashboard', 'guard', 'manager', 'rollout')),
     actor        text             NOT NULL,              -- a user, the first characters of an API key, or the program
     origin       text             NOT NULL,              -- a terminal and its ssh client, or the address of a client
     host         text             NOT NULL,
@@ -1020,3 +1068,43 @@ CREATE TABLE audit_record (
     delivered_at timestamptz      NOT NULL DEFAULT now() -- later than `at` if the database was unavailable
 );
 CREATE INDEX audit_record_at ON audit_record (at);
+
+-- Rollouts: bots move to the other side by degrees, and back if the moved ones do worse.
+CREATE TABLE rollout (
+    id           integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    channel      varchar(20),                                 -- NULL: bots of every channel
+    from_side    text        NOT NULL CHECK (from_side IN ('legacy', 'multiprocess')),
+    to_side      text        NOT NULL CHECK (to_side IN ('legacy', 'multiprocess')),
+    bots         integer[]   NOT NULL,                        -- in the order in which they move
+    steps        jsonb       NOT NULL,                        -- [{"percent", "seconds"}, …]; null: until an operator advances
+    step         integer     NOT NULL DEFAULT 0,              -- the current one, from 0
+    phase        text        NOT NULL DEFAULT 'forward' CHECK (phase IN ('forward', 'back', 'done', 'undone')),
+    paused       boolean     NOT NULL DEFAULT false,
+    automatic    boolean     NOT NULL,                        -- whether it advances by itself
+    began_at     timestamptz NOT NULL DEFAULT now(),
+    step_at      timestamptz,                                 -- when all bots of the step had moved; NULL: not yet
+    ended_at     timestamptz,
+    by           text        NOT NULL,                        -- who began it
+    reason       text        NOT NULL DEFAULT '',             -- why it goes back, waits, or ended as it did
+    ruling       text,                                        -- the last verdict: pass, fail, hold
+    reasons      jsonb       NOT NULL DEFAULT '[]',           -- of that verdict
+    judged_at    timestamptz,
+    failures     integer     NOT NULL DEFAULT 0,              -- failed starts of a side in a row
+    driver       text,                                        -- the process that drives it: <host>/<pid>/<its start>
+    driver_until timestamptz NOT NULL DEFAULT '-infinity'     -- when its lease ends
+);
+CREATE UNIQUE INDEX rollout_active ON rollout ((true)) WHERE ended_at IS NULL;
+
+-- Copies of accepted messages that were sent into simulators, to compare their outcomes. No worker reads this table, and
+-- a copy is in no outbox, history, quota or event.
+
+CREATE TABLE trial_copy (
+    message_id uuid        PRIMARY KEY,                    -- outbox.message_id of the original
+    company_id text        NOT NULL,
+    kind       text        NOT NULL,
+    copied_at  timestamptz NOT NULL DEFAULT now(),
+    outcome    text        NOT NULL CHECK (outcome IN ('sent', 'failed', 'unknown', 'not_copied')),
+    code       text        NOT NULL DEFAULT '',            -- of the error
+    reason     text        NOT NULL DEFAULT ''
+);
+CREATE INDEX trial_copy_copied_at ON trial_copy (copied_at);

@@ -1,7 +1,9 @@
 """Servers that tests speak to: started here on sockets of their own, and ended by pid."""
 
 import itertools
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,7 +18,29 @@ settings.register_profile(
     "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("tests")
+#: The files that take longest. They begin first, so that no process is left alone with one at the end.
+LONG_FILES = (
+    "acceptance/test_web_hangs.py",
+    "acceptance/test_alerts.py",
+    "acceptance/test_rollback.py",
+    "acceptance/test_web_troubles.py",
+    "acceptance/test_documents.py",
+    "acceptance/test_chaos.py",
+    "acceptance/test_rollout.py",
+    "integration/bisnesctl/test_reload.py",
+    "integration/bisnesctl/test_lifecycle.py",
+    "acceptance/test_former_habits.py",
+    "acceptance/test_why.py",
+    "integration/wwebjs/test_session.py",
+)
 _names = (f"test_{number}" for number in itertools.count(1))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the long files first; the rest stays in its order. Fails if one of them is gone."""
+    folder = Path(__file__).parent
+    places = {(folder / name).resolve(strict=True): place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -47,10 +71,27 @@ def database(postgres: Postgres) -> Iterator[str]:
         check_events(dsn)
 
 
+@pytest.fixture(scope="module")
+def shared_database(postgres: Postgres) -> Iterator[str]:
+    """The URL of a migrated database for all tests of a file that leave nothing in it that others meet."""
+    for dsn in _database(postgres, TEMPLATE):
+        yield dsn
+        check_events(dsn)
+
+
 @pytest.fixture
 def empty_database(postgres: Postgres) -> Iterator[str]:
     """The URL of a database with nothing in it."""
     yield from _database(postgres, "template0")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user of the machine may enter. pytest's own would be closed by the next session of pytest."""
+    with tempfile.TemporaryDirectory(prefix="bisnes-open-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 def _database(postgres: Postgres, template: str) -> Iterator[str]:

@@ -20,12 +20,16 @@ from bisnesctl.host.log_stream import configure_logging
 from bisnesctl.host.process_times import boottime, uptime, waited
 from bisnesctl.logs import levels
 from bisnesctl.processes.deployment import Deployment
+from bisnesctl.rollout.steward import Steward
 from bisnesctl.settings import Settings
 from bisnesctl.signals.processes import SUPERVISORD
 from bisnesctl.signals.table import BY_NAME
 
 #: Seconds for which it notifies operators of the death of supervisord, at most, before it ends as well.
 LAST_NOTICE_SECONDS = 60.0
+
+#: Seconds between two looks whether somebody works on a rollout or rollback, while one is under way.
+MOVING_INTERVAL_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -68,15 +72,17 @@ def _watch_parent(parent: int) -> None:
 
 def _run(evaluator: Evaluator, source: SettingsSource, failing: LoggedCondition) -> NoReturn:
     due, trouble = 0.0, ""
+    steward = Steward()
     while True:
         deployment = source.read()
         settings = deployment.settings
+        longest = MOVING_INTERVAL_SECONDS if steward.look(deployment) else settings.heartbeat_interval / 1000
         if time.monotonic() >= due:
             due = time.monotonic() + settings.alert_check_interval / 1000
             trouble = _evaluate(evaluator, deployment, failing)
         evaluator.deliver(settings, str(settings.home))
         beat(settings, trouble)
-        evaluator.wait(min(due - time.monotonic(), settings.heartbeat_interval / 1000))
+        evaluator.wait(min(due - time.monotonic(), settings.heartbeat_interval / 1000, longest))
 
 
 def _notify_last(evaluator: Evaluator, deployment: Deployment, failing: LoggedCondition) -> None:

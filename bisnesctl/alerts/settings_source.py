@@ -4,7 +4,7 @@ from bisnesctl.database.process_events import LoggedCondition
 from bisnesctl.errors import BisnesError
 from bisnesctl.processes.deployment import Deployment, as_started, open_deployment
 from bisnesctl.settings import load_partly
-from bisnesctl.signals.measurement import Measurement, measure
+from bisnesctl.signals.measurement import Measurement, Measurer
 
 
 class SettingsSource:
@@ -13,6 +13,7 @@ class SettingsSource:
     def __init__(self) -> None:
         """Raises `BisnesError` if there are no settings yet."""
         self._unreadable = LoggedCondition("alerts.settings_unreadable", "alerts.settings_readable")
+        self._measurer = Measurer()
         self._load()
 
     def _load(self) -> None:
@@ -34,4 +35,4 @@ class SettingsSource:
 
     def measure(self, deployment: Deployment) -> Measurement:
         """Measures everything, the refused settings too."""
-        return measure(deployment, self.refused)
+        return self._measurer.measure(deployment, self.refused)

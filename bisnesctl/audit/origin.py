@@ -8,6 +8,8 @@ from pathlib import Path
 from bisnesctl.host import process_environment, process_stat
 from bisnesctl.processes.stop_records import operator
 
+#: The variables in which the dashboard names the person for whom it runs a command, and the person's address.
+ACTOR_VARIABLE, ORIGIN_VARIABLE = "BISNES_DASHBOARD_PERSON", "BISNES_DASHBOARD_ORIGIN"
 #: The login user of a process that no login started.
 _NO_LOGIN = 0xFFFFFFFF
 #: Variables of sshd; the first word is the address of the client.
@@ -17,10 +19,13 @@ _SSH = ("SSH_CONNECTION", "SSH_CLIENT")
 def actor() -> str:
     """The user who typed this command; with the user of the login or of the process if that is another one.
 
-    The variables of sudo can be set by anyone. The kernel's record of the login cannot, so it is named too.
+    The variables of sudo can be set by anyone. The kernel's record of the login cannot, so it is named too. A command
+    that the dashboard runs is the person's who is signed in there.
     """
     user, others = operator(), []
     login, own = _login(), _name(os.geteuid())
+    if person := os.environ.get(ACTOR_VARIABLE):
+        return f"{person} (dashboard, as {own})"
     if login and login != user:
         others.append(f"login {login}")
     if own != user:
@@ -30,6 +35,8 @@ def actor() -> str:
 
 def origin() -> str:
     """The terminal and the address of the ssh client; without a terminal the program that ran the command."""
+    if given := os.environ.get(ORIGIN_VARIABLE):
+        return given
     place = _terminal() or _parent()
     client = _ssh_client()
     return f"{place}, ssh {client}" if client else place

@@ -24,8 +24,10 @@ class Source(StrEnum):
 
     CLI = "cli"
     API = "api"
+    DASHBOARD = "dashboard"
     GUARD = "guard"
     MANAGER = "manager"
+    ROLLOUT = "rollout"
 
 
 class Outcome(StrEnum):

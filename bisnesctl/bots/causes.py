@@ -23,8 +23,12 @@ SELECT c.id, c.company_id, c.phone_index, c.process_name, p.rate::float,
        {_LEFT.format("p.held_until")}, p.hold_code, p.held_reason, {_UTC.format("p.outage_since")},
        p.outage_code || ': ' || p.outage_reason,
        NOT EXISTS (SELECT FROM process_instances i
-                   WHERE (i.process_name = 'legacy' OR i.process_name = c.process_name AND i.instance <> 'meta')
-                   AND i.status <> 'stopped' AND i.last_heartbeat > now() - interval '60 seconds')
+                   WHERE CASE WHEN p.owner IS NULL OR c.process_name <> 'meta'
+                           THEN i.process_name = 'legacy' OR i.process_name = c.process_name AND i.instance <> 'meta'
+                           WHEN p.owner = 'legacy' THEN i.process_name = 'legacy'
+                           ELSE i.process_name = c.process_name AND i.instance <> 'meta' END
+                   AND i.status <> 'stopped' AND i.last_heartbeat > now() - interval '60 seconds'),
+       p.owner, CASE WHEN p.drain_until > now() THEN p.next_owner END
 FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id
 WHERE %(bots)s IS NULL OR c.id = ANY(%(bots)s)"""
 
@@ -66,7 +70,9 @@ class Situation:
     held_reason: str | None
     outage_since: str | None
     outage: str | None
-    no_worker: bool  # whether no process lives that sends for the channel; the receiver of webhooks does not
+    no_worker: bool  # whether no process lives that sends for it; the receiver of webhooks does not
+    owner: str | None = None  # the side that serves it; None: the one that runs
+    next_owner: str | None = None  # the side to which it is being handed over now
     session: WebSession | None = None  # of WhatsApp Web
 
     @property
@@ -91,7 +97,12 @@ def causes_of(bot: Situation, silence_seconds: float = SILENCE_SECONDS) -> Itera
         yield cause
     if (cause := _of_number(bot)) is not None:
         yield cause
-    if bot.no_worker:
+    if bot.next_owner:
+        text = f"it is being handed over from {bot.owner} to {bot.next_owner}"
+        yield Cause("process", False, text, "it continues within seconds", "bisnesctl rollout status")
+    if bot.no_worker and bot.owner == "legacy":
+        yield Cause("process", True, "the legacy process serves it, and does not run", "", "bisnesctl rollout status")
+    elif bot.no_worker:
         sender = "worker" if bot.channel == "meta" else "process"
         command = "bisnesctl why meta-worker" if bot.channel == "meta" else "bisnesctl status"
         yield Cause("process", True, f"no {sender} of {bot.channel} is running", "", command)

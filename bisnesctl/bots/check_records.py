@@ -4,6 +4,7 @@ import contextlib
 import json
 from dataclasses import asdict, dataclass, replace
 
+from bisnesctl import moments
 from bisnesctl.bots import outages, web_sessions
 from bisnesctl.bots.provider_report import Level, Problem, ProviderReport, worst_level
 from bisnesctl.database import postgres
@@ -47,9 +48,8 @@ WHERE h.held OR k.status IN ('warning', 'error')"""
 
 # A bot that an operator paused may have another trouble as well.
 _PAUSED = """
-SELECT c.company_id, c.phone_index,
-       concat_ws(': ', concat_ws(' ', 'by', p.paused_by, CASE WHEN isfinite(p.paused_until)
-           THEN 'until ' || p.paused_until::timestamptz(0)::text ELSE 'until it is resumed' END), p.paused_reason)
+SELECT c.company_id, c.phone_index, p.paused_by, CASE WHEN isfinite(p.paused_until)
+           THEN extract(epoch FROM p.paused_until)::float END, p.paused_reason
 FROM bot_pace p JOIN phone_configs c ON c.id = p.bot_id WHERE p.paused_until > now()
 ORDER BY c.company_id, c.phone_index"""
 
@@ -159,11 +159,14 @@ def troubled_in(connection: Connection, max_heartbeat_age: float) -> list[BotTro
     for session in web_sessions.find(connection):
         if trouble := session.trouble(max_heartbeat_age):  # the cause of a hold, if there is one
             found[session.company, session.phone] = BotTrouble(session.company, session.phone, *trouble)
-    pauses = [
-        BotTrouble(company, phone, PAUSED, reason, f"bisnesctl queue resume {company}/{phone}")
-        for company, phone, reason in query(connection, _PAUSED)
-    ]
+    pauses = [_pause(*row) for row in query(connection, _PAUSED)]
     return [*pauses, *_with_notes_together([found[each] for each in sorted(found)])]
+
+
+def _pause(company: str, phone: int, by: str, until: float | None, reason: str | None) -> BotTrouble:
+    end = "it is resumed" if until is None else moments.shown(until)
+    text = ": ".join(filter(None, (f"by {by} until {end}", reason)))
+    return BotTrouble(company, phone, PAUSED, text, f"bisnesctl queue resume {company}/{phone}")
 
 
 def _with_notes_together(found: list[BotTrouble]) -> list[BotTrouble]:

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from bisnesctl import moments
 from bisnesctl.database.postgres import Connection, query
 
 # An outage without a failed attempt for minutes is not current: nothing is being sent.
 _FIND = """
-SELECT c.company_id, c.phone_index, c.process_name, p.outage_code, p.outage_reason, to_char(p.outage_since, CASE
-           WHEN p.outage_since > now() - interval '20 hours' THEN 'HH24:MI' ELSE 'YYYY-MM-DD HH24:MI' END),
-       extract(epoch FROM p.held_until - now())::float,
+SELECT c.company_id, c.phone_index, c.process_name, p.outage_code, p.outage_reason,
+       extract(epoch FROM p.outage_since)::float, extract(epoch FROM GREATEST(p.held_until, now()) - now())::float,
        (SELECT COALESCE(sum(pending), 0)::int FROM lane WHERE bot_id = c.id) AS waiting
 FROM bot_pace p JOIN phone_configs c ON c.id = p.bot_id
 WHERE p.outage_reported AND p.outage_seen > now() - interval '5 minutes' AND p.held_until <> 'infinity'
@@ -32,7 +32,7 @@ class Outage:
     process: str
     code: str
     reason: str
-    since: str  # the database's time: 12:03, with a date if it is another day
+    since: float  # in seconds since the epoch
     next_attempt: float  # in seconds from now
     waiting: int  # messages
     others: int = 0  # other bots
@@ -40,7 +40,8 @@ class Outage:
     def __str__(self) -> str:
         soon = f"in {self.next_attempt:.0f} s" if self.next_attempt >= 1 else "now"
         messages = "1 message waits" if self.waiting == 1 else f"{self.waiting} messages wait"
-        return f"nothing has been sent since {self.since}: {self.code}: {self.reason}; next attempt {soon}; {messages}"
+        since = moments.clock(self.since)
+        return f"nothing has been sent since {since}: {self.code}: {self.reason}; next attempt {soon}; {messages}"
 
 
 def find(connection: Connection) -> list[Outage]:

@@ -159,7 +159,7 @@ def probe(heal: Heal = False, quiet: Quiet = False) -> None:
 
     The exit code is that of `bisnesctl health --probe`: 0 OK, 1 warning, 2 critical, 3 unknown.
     """
-    from bisnesctl.health import dead_man_switch
+    from bisnesctl.health import dead_man_switch, plugin_line
     from bisnesctl.health.dead_man_switch import Ping
     from bisnesctl.health.verdict import Verdict
     from bisnesctl.terminal import output
@@ -167,8 +167,9 @@ def probe(heal: Heal = False, quiet: Quiet = False) -> None:
     settings = usable_settings()
     with _alone(settings) as alone:
         if not alone:
-            _note(settings, "BISNES UNKNOWN - the check of the minute before is still running")
-            raise typer.Exit(int(Verdict.UNKNOWN))
+            code, line = plugin_line.unknown("the check of the minute before is still running")
+            _note(settings, line)
+            raise typer.Exit(code)
         refused = dead_man_switch.ping(settings, Ping.START)
         for line in _heal() if heal else ():
             _note(settings, line)
@@ -202,28 +203,25 @@ def _heal() -> Iterator[str]:
 
 def _probe() -> tuple[int, str]:
     """The verdict and its line, within a limit."""
-    import threading
+    from bisnesctl.health import plugin_line
+    from bisnesctl.host.bounded_call import BoundedCall
 
-    from bisnesctl.health.verdict import Verdict
-
-    found: list[tuple[int, str]] = []
-    thread = threading.Thread(target=lambda: found.append(_measure()), name="probe", daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    late = (int(Verdict.UNKNOWN), f"BISNES UNKNOWN - the check took more than {PROBE_SECONDS} s")
-    return found[0] if found else late
+    try:
+        return BoundedCall(_measure, "probe").within(PROBE_SECONDS)
+    except TimeoutError:
+        return plugin_line.unknown(f"the check took more than {PROBE_SECONDS} s")
 
 
 def _measure() -> tuple[int, str]:
-    from bisnesctl.health.verdict import Verdict
+    from bisnesctl.health import plugin_line
     from bisnesctl.signals.judgement import in_one_line
     from bisnesctl.signals.measurement import measure
 
     try:
         verdict, line = in_one_line(measure(started_deployment()))
         return int(verdict), line
-    except (BisnesError, OSError) as error:
-        return int(Verdict.UNKNOWN), f"BISNES UNKNOWN - {' '.join(str(error).split())}"
+    except Exception as error:  # a monitoring system reads this line alone
+        return plugin_line.unknown(error)
 
 
 @contextlib.contextmanager

@@ -141,21 +141,28 @@ def _show(found: "EventLog", as_json: bool, lines: bool) -> None:
 
 
 def _follow(deployment: "Deployment", wanted: "EventFilter", before: "EventLog", as_json: bool) -> None:
+    """Prints new events until Ctrl-C. An end waits some seconds for the decision about it, which is in the same row."""
     import time
     from dataclasses import replace
 
-    from bisnesctl.database.event_log import EventLog
+    from bisnesctl.database import event_rows
+    from bisnesctl.database.event_log import EventLog, LoggedEvent
     from bisnesctl.health import event_history
 
-    shown = {each.key for each in before.events}
+    seen = {each.key: each.at for each in before.events}
     start, unavailable = time.time(), before.unavailable
-    while True:
-        time.sleep(_FOLLOW_INTERVAL_SECONDS)
-        latest = replace(wanted, since=max(start, time.time() - _DELAY_SECONDS), limit=_FOLLOW_LIMIT)
-        found = event_history.read(deployment, latest)
-        if bool(found.unavailable) != bool(unavailable):
-            unavailable = found.unavailable
-            _remark(found)
-        fresh = [each for each in found.events if each.key not in shown]
-        shown |= {each.key for each in fresh}
-        _show(EventLog(fresh), as_json, lines=True)
+    waiting: list[LoggedEvent] = []
+    try:
+        while True:
+            time.sleep(_FOLLOW_INTERVAL_SECONDS)
+            since = max(start, time.time() - _DELAY_SECONDS)
+            found = event_history.read(deployment, replace(wanted, since=since, limit=_FOLLOW_LIMIT))
+            if bool(found.unavailable) != bool(unavailable):
+                unavailable = found.unavailable
+                _remark(found)
+            fresh = [*(each for each in found.events if each.key not in seen), *waiting]
+            seen = {key: at for key, at in seen.items() if at >= since} | {each.key: each.at for each in found.events}
+            waiting = [] if as_json else event_rows.incomplete(fresh, time.time())
+            _show(EventLog([each for each in fresh if each not in waiting]), as_json, lines=True)
+    finally:
+        _show(EventLog(waiting), as_json, lines=True)

@@ -2,14 +2,13 @@
 
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import WATCH, AsJson, app, example, started_deployment
-from bisnesctl.errors import BisnesError, ExitCode, UsageError
+from bisnesctl.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from bisnesctl.health.verdict import HealthFinding
@@ -103,29 +102,32 @@ def _ranges(options: list[str], option: str, names: list[str]) -> dict[str, Any]
 
 def _probe(only: list[str], warning: list[str], critical: list[str], timeout: float) -> None:
     """Prints the line and exits. The measurement has a thread of its own, which may never end."""
-    answers: list[tuple[int, str]] = []
-    thread = threading.Thread(target=lambda: answers.append(_measure_line(only, warning, critical)), daemon=True)
-    thread.start()
-    thread.join(timeout)
-    code, line = answers[0] if answers else (3, f"BISNES UNKNOWN - not measured within {timeout:g} s")
+    from bisnesctl.health import plugin_line
+    from bisnesctl.host.bounded_call import BoundedCall
     from bisnesctl.terminal import output
 
+    call = BoundedCall(lambda: _measure_line(only, warning, critical), "probe")
+    try:
+        code, line = call.within(timeout)
+    except TimeoutError:
+        code, line = plugin_line.unknown(f"not measured within {timeout:g} s")
+        output.result(line)
+        sys.stdout.flush()
+        os._exit(code)  # threads that wait for an answer would delay the end
     output.result(line)
-    if answers:
-        raise typer.Exit(code)
-    sys.stdout.flush()
-    os._exit(code)  # threads that wait for an answer would delay the end
+    raise typer.Exit(code)
 
 
 def _measure_line(only: list[str], warning: list[str], critical: list[str]) -> tuple[int, str]:
+    from bisnesctl.health import plugin_line
     from bisnesctl.signals.judgement import in_one_line
     from bisnesctl.signals.measurement import measure
 
     try:
         thresholds = _thresholds(only, warning, critical)
         verdict, line = in_one_line(measure(started_deployment()), thresholds)
-    except (BisnesError, OSError) as error:
-        return 3, f"BISNES UNKNOWN - {' '.join(str(error).split())}".replace("|", "/")
+    except Exception as error:  # a monitoring system reads this line alone
+        return plugin_line.unknown(error)
     return int(verdict), line
 
 

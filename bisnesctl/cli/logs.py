@@ -8,6 +8,7 @@ import typer
 
 from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import WATCH, AsJson, LogNames, app, example, running_deployment
+from bisnesctl.naming import SUPERVISORD
 
 if TYPE_CHECKING:
     from bisnesctl.logs.files import LogFile
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from bisnesctl.processes.deployment import Deployment
     from bisnesctl.terminal.log_view import LogView
 
-_SUPERVISORD = "supervisord"
 #: How many last lines of each file are shown if no option narrows the records.
 DEFAULT_LINES = 15
 
@@ -195,7 +195,7 @@ def _files(deployment: "Deployment", names: list[str], errors_only: bool) -> "li
     if not disk.is_readable(folder):
         raise NotPermitted(disk.explain_forbidden(folder))
     kept = set(names_in(folder))
-    wanted = [name for name in names if name not in (_SUPERVISORD, "all")]
+    wanted = [name for name in names if name not in (SUPERVISORD, "all")]
     instances = deployment.instances
     known = {word for each in instances for word in (each.name, each.program.name)}
     former = [name for name in wanted if name in kept and name not in known]  # instances that no longer exist
@@ -203,11 +203,11 @@ def _files(deployment: "Deployment", names: list[str], errors_only: bool) -> "li
         chosen = [each.name for each in resolve((name for name in wanted if name not in former), instances)] + former
     if not wanted and (not names or "all" in names):
         chosen = list(dict.fromkeys([*(each.name for each in instances if each.name in kept), *sorted(kept)]))
-        chosen = [name for name in chosen if name != _SUPERVISORD]
+        chosen = [name for name in chosen if name != SUPERVISORD]
     files = [file for name in chosen for file in files_of(folder, name, errors_only)]
-    own = [LogFile(_SUPERVISORD, folder / "supervisord.log", is_error=False)]
+    own = [LogFile(SUPERVISORD, folder / "supervisord.log", is_error=False)]
     if names:
-        return files + (own if _SUPERVISORD in names or ("all" in names and not errors_only) else [])
+        return files + (own if SUPERVISORD in names or ("all" in names and not errors_only) else [])
     found = [file for file in [*files, *([] if errors_only else own)] if file.path.exists()]
     if not found:
         deployment.check_started()

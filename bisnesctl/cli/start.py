@@ -109,7 +109,7 @@ def start(
         settings = checked(preflight.ensure_env_file(output.say))
         settings = scales.apply(settings).copy_with(sandbox=sandbox or settings.sandbox)
         mode = Mode.LEGACY if legacy else Mode.MULTIPROCESS
-        run(settings, mode, programs, foreground, True, accept_lost_credentials, adopt_media_store)
+        run(settings, mode, programs, foreground, accept_lost_credentials, adopt_media_store)
     elif only or (selection.names in ((), (EVERYTHING,)) and not selection.has_selectors):
         programs = _only(selection, only) if only else ()
         deployment = checked_deployment()
@@ -120,7 +120,10 @@ def start(
         if not programs:
             output.say(f"starting as it was started last: {deployment.start_command}")
         settings = as_started(deployment.settings)
-        run(settings, last.mode, programs or last.only, foreground, True, accept_lost_credentials, adopt_media_store)
+        run(
+            settings, last.mode, programs or last.only, foreground, accept_lost_credentials, adopt_media_store,
+            last.beside and not programs,
+        )  # fmt: skip
     else:
         _start_more(selection, dry_run)
 
@@ -160,23 +163,30 @@ def _start_more(selection: "Selection", dry_run: bool) -> None:
 
 
 def run(
-    settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool, migrate: bool = True,
-    accept_lost: bool = False, adopt_media_store: bool = False,
+    settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool,
+    accept_lost: bool = False, adopt_media_store: bool = False, beside: bool = False,
 ) -> None:  # fmt: skip
     """Starts a mode and reports the result."""
     from bisnesctl.errors import Conflict
-    from bisnesctl.lifecycle.start import Start
+    from bisnesctl.lifecycle.start import Action, Start
     from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.processes.topology import Mode
+    from bisnesctl.rollout import duty
     from bisnesctl.terminal import output
 
     deployment = open_deployment(settings)
+    if not (only or beside):
+        _check_no_rollout(deployment)
     if foreground and deployment.supervisor.running():
         raise Conflict("it is running already: `bisnesctl logs -f` shows the logs, `bisnesctl stop` ends it")
-    begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate, accept_lost, adopt_media_store)
+    begun = Start(
+        deployment, Mode(mode), output.say, only, foreground, Action.START, accept_lost, adopt_media_store, beside
+    )
     view = _view(deployment, begun) if foreground else None
-    with _signals_as_interrupt():
+    with signals_as_interrupt():
         begun.run()
+    if begun.mode is Mode.MULTIPROCESS and not only:
+        duty.end_rollback(deployment.settings.run_dir)  # it is undone
     for line in begun.summary():
         output.say(line)
     if view is not None and begun.child is not None:
@@ -185,8 +195,20 @@ def run(
         stay(deployment, begun.child, view, output.say)
 
 
+def _check_no_rollout(deployment: "Deployment") -> None:
+    """Raises `Conflict` while bots are on both sides: the start of one side alone would stop the other."""
+    from bisnesctl.errors import Conflict
+    from bisnesctl.rollout import duty
+
+    if duty.is_moving(deployment.settings.run_dir):
+        raise Conflict(
+            "a rollout is under way, so both sides are needed: `bisnesctl rollout status` shows it, "
+            "`bisnesctl rollout abort` ends it, `bisnesctl start` without a mode starts both sides"
+        )
+
+
 @contextlib.contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
+def signals_as_interrupt() -> Iterator[None]:
     """Within it, SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that the start is undone."""
     before = {each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGTERM, signal.SIGHUP)}
     try:

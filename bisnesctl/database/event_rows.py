@@ -14,7 +14,7 @@ _HANG = "process_hung"
 _DECISIONS = ("process_restarting", "process_blocked", "process_failed")
 #: After these, a process lives again, and its next end is another one.
 _BEGINNINGS = ("process_starting", "process_running", "process_stopped", "process_restored")
-#: Seconds by which the guard may notice an end before supervisord reports it.
+#: Seconds by which the guard may notice an end before supervisord reports it, or decide about it afterwards.
 _EARLY_SECONDS = 5.0
 #: Properties that tell one command from another.
 _OF_COMMAND = ("user", "tty", "pid", "command")
@@ -51,6 +51,23 @@ def joined(events: Iterable[LoggedEvent]) -> list[LoggedEvent]:
             decisions.pop(name, None)
         rows.append(event)
     return sorted((each for each in rows if each is not None), key=lambda each: each.at)
+
+
+def incomplete(events: Sequence[LoggedEvent], now: float) -> list[LoggedEvent]:
+    """Those of these events to which another one may still come that makes one row with it: an end without a decision,
+    and a decision about an end that is not reported, of the last seconds before `now`.
+    """
+    reported = {each.instances for each in events if each.kind in _ENDS}
+    decided = {each.instances for each in events if each.kind in _DECISIONS}
+    return [
+        each
+        for each in events
+        if now - each.at < _EARLY_SECONDS
+        and (
+            (each.kind in (*_ENDS, _HANG) and each.instances not in decided)
+            or (each.kind in _DECISIONS and each.instances not in reported)
+        )
+    ]
 
 
 def _one_command(first: LoggedEvent, other: LoggedEvent) -> LoggedEvent:

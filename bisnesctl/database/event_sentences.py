@@ -136,6 +136,13 @@ def _counts(numbers: object) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in numbers.items()) if isinstance(numbers, dict) else ""
 
 
+def _owner_changed(event: LoggedEvent) -> str:
+    before = f" after {event.data['from']}" if event.data.get("from") else ""
+    return _joined(
+        f"{event.data.get('to') or 'whichever side runs'} serves it{before}", str(event.data.get("by") or "")
+    )
+
+
 _SENTENCES: Mapping[str, Callable[[LoggedEvent], str]] = {
     "process_starting": lambda event: "it starts",
     "process_running": _running,
@@ -163,6 +170,7 @@ _SENTENCES: Mapping[str, Callable[[LoggedEvent], str]] = {
     "session_unblocked": lambda event: _reason(event) or "its block ended",
     "bot_ids_corrected": _corrected,
     "bot_paused": _paused,
+    "bot_owner_changed": _owner_changed,
     "bot_resumed": lambda event: f"its pause was ended by {event.data.get('by') or 'an operator'}",
 }
 

@@ -25,12 +25,17 @@ def check(dsn: str, seconds: int) -> None:
     `seconds`: to connect, and for each statement. Raises another psycopg2.Error if the server cannot be reached.
     """
     with contextlib.closing(statement_deadline.connect(dsn, seconds, seconds)) as session:
+        if is_absent(session):
+            return
         pid = _server_pid(session)
-        if pid == session.get_backend_pid():
-            return  # no pooler
         for _ in range(ROUNDS):
             if _serves_another(dsn, seconds, pid) or _server_pid(session) != pid:
                 raise UnsuitableServer(_MESSAGE)
+
+
+def is_absent(connection: Connection) -> bool:
+    """Whether there is no pooler: libpq knows the number of the server's process."""
+    return _server_pid(connection) == connection.get_backend_pid()
 
 
 def _serves_another(dsn: str, seconds: int, pid: int) -> bool:

@@ -27,14 +27,15 @@ DO $$ BEGIN
 EXCEPTION WHEN raise_exception OR insufficient_privilege OR duplicate_table THEN NULL;
 END $$"""
 
+#: The next step if PostgreSQL cannot be reached.
+HINT = "See `bisnesctl status`, or DATABASE_URL"
+
 Connection = statement_deadline.Connection
 Row = tuple[Any, ...]
 
 
 @contextlib.contextmanager
-def connected(
-    dsn: str, hint: str = "See `bisnesctl status`, or DATABASE_URL", timeout: int = 0
-) -> Iterator[Connection]:
+def connected(dsn: str, hint: str = HINT, timeout: int = 0) -> Iterator[Connection]:
     """A connection in autocommit; `with connection` makes a transaction. It is closed at the end.
 
     `timeout`: seconds, at least 2, to connect and for each statement, for callers that cannot wait; 0: the defaults

@@ -1,10 +1,12 @@
 """Connections to PostgreSQL with a deadline for each statement on the client side.
 
 The server enforces `statement_timeout`. A server that is stopped, or behind a broken network, never reports it, and
-libpq would wait for ever. So a thread looks for overdue statements and shuts down their sockets, which ends the wait.
+libpq would wait for ever. So a thread shuts down the sockets of overdue statements, which ends the wait. It sleeps
+until the first deadline of those that run; most are over long before that.
 """
 
 import contextlib
+import math
 import os
 import socket
 import threading
@@ -20,8 +22,6 @@ from bisnesctl.database import session_settings
 
 #: Seconds for a statement, unless the connection sets another limit.
 STATEMENT_TIMEOUT_SECONDS = 30.0
-#: Seconds between checks for overdue statements.
-CHECK_INTERVAL_SECONDS = 0.25
 #: libpq's settings that detect a broken network; they have no effect on unix sockets.
 _NETWORK = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 
@@ -46,7 +46,9 @@ class DeadlineCursor(psycopg2.extensions.cursor):
     def execute(self, query: Any, vars: Any = None) -> None:
         """Runs statements. Raises `StatementTimeout` without an answer in time."""
         connection = self.connection  # the same as `deadline`, but some microseconds faster
-        connection.overdue_at = time.monotonic() + connection.statement_seconds
+        connection.overdue_at = overdue_at = time.monotonic() + connection.statement_seconds
+        if overdue_at < _overdue.next_look:
+            _overdue.look_at(overdue_at)
         try:
             super().execute(query, vars)
         except psycopg2.Error as error:
@@ -76,7 +78,9 @@ class Connection(psycopg2.extensions.connection):
     @contextlib.contextmanager
     def deadline(self) -> Iterator[None]:
         """Within it, the server must answer in `statement_seconds`. Raises `StatementTimeout`."""
-        self.overdue_at = time.monotonic() + self.statement_seconds
+        self.overdue_at = overdue_at = time.monotonic() + self.statement_seconds
+        if overdue_at < _overdue.next_look:
+            _overdue.look_at(overdue_at)
         try:
             yield
         except psycopg2.Error as error:
@@ -196,26 +200,47 @@ class _OverdueStatements:
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._is_earlier = threading.Event()
+        #: When it looks next, by the monotonic clock: not after the first deadline of the statements that run.
+        self.next_look = math.inf
 
     def watch(self, connection: Connection) -> None:
         """Watches a connection as long as it exists."""
         with self._lock:
             self._connections.add(connection)
             if self._thread is None or not self._thread.is_alive():  # after a fork, the child does not have the thread
+                self._is_earlier = threading.Event()
                 self._thread = threading.Thread(target=self._watch_forever, name="overdue-statements", daemon=True)
                 self._thread.start()
 
+    def look_at(self, moment: float) -> None:
+        """Looks at this time at the latest. A statement must have set its deadline before it calls this."""
+        with self._lock:
+            if moment < self.next_look:
+                self.next_look = moment
+                self._is_earlier.set()
+
     def _watch_forever(self) -> None:
         while True:
-            time.sleep(CHECK_INTERVAL_SECONDS)
-            with self._lock:
-                connections = list(self._connections)
-            now = time.monotonic()
-            for connection in connections:
-                overdue_at = connection.overdue_at
-                if overdue_at is not None and overdue_at < now:
-                    connection.abort()
-            del connections
+            self._look()
+            while (left := self.next_look - time.monotonic()) > 0:
+                self._is_earlier.wait(None if left == math.inf else left)
+                self._is_earlier.clear()
+
+    def _look(self) -> None:
+        self.next_look = math.inf  # a statement that begins from now on calls `look_at`; the others are seen below
+        with self._lock:
+            connections = list(self._connections)
+        now, first = time.monotonic(), math.inf
+        for connection in connections:
+            overdue_at = connection.overdue_at
+            if overdue_at is None:
+                continue
+            if overdue_at <= now:
+                connection.abort()
+            else:
+                first = min(first, overdue_at)
+        self.look_at(first)
 
 
 _overdue = _OverdueStatements()

@@ -35,6 +35,8 @@ class Link:
     next: str = ""
     #: The command to type; empty if nothing has to be done.
     command: str = ""
+    #: The commands to type after it.
+    then: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,4 +65,5 @@ class Diagnosis:
         cause = self.cause
         if cause is None:
             return []
-        return list(dict.fromkeys(each.command for each in self.links if each.state is cause.state and each.command))
+        bad = [each for each in self.links if each.state is cause.state]
+        return list(dict.fromkeys(step for each in bad for step in (each.command, *each.then) if step))

@@ -1,7 +1,7 @@
 """Diagnoses: why a process, a bot or a message is as it is. Works without the services, PostgreSQL and Redis."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 
 from bisnesctl.bots import check_records
@@ -11,17 +11,20 @@ from bisnesctl.diagnosis import messages, numbers, processes, surroundings
 from bisnesctl.diagnosis.chain import Diagnosis, Link, State
 from bisnesctl.diagnosis.numbers import Number
 from bisnesctl.diagnosis.surroundings import Surroundings
-from bisnesctl.diagnosis.targets import SUPERVISORD, BotTarget, MessageTarget, ProcessTarget, Target
+from bisnesctl.diagnosis.targets import BotTarget, MessageTarget, ProcessTarget, Target
 from bisnesctl.errors import BisnesError, UsageError
 from bisnesctl.formatting import duration
 from bisnesctl.health.guard_file import GUARD
-from bisnesctl.naming import session_name
+from bisnesctl.naming import SUPERVISORD, session_name
 from bisnesctl.processes.deployment import Condition, Deployment
+from bisnesctl.processes.topology import instances_instead
 from bisnesctl.queue.messages import find_place
 from bisnesctl.queue.reasons import Place
 
 #: Seconds to connect to PostgreSQL and for each statement, so that an answer comes soon.
 DATABASE_TIMEOUT_SECONDS = 3
+#: Bots in trouble that are diagnosed without being named, at most.
+MAX_BOTS = 12
 
 
 def diagnose(deployment: Deployment, refused: Iterable[str], targets: Sequence[Target]) -> list[Diagnosis]:
@@ -46,10 +49,21 @@ def troubles(deployment: Deployment, refused: Iterable[str]) -> list[Diagnosis]:
     servers = {*surroundings.POSTGRESQL, *surroundings.REDIS}
     external = [name for name, each in around.health.items() if name not in names and not each.healthy]
     found += [_process(around, name) for name in external if name in servers]
-    bots = [BotTarget(each.company, each.phone) for each in check_records.troubled(deployment.settings)]
-    found += [_diagnose(around, bot) for bot in bots]
+    found += _troubled_bots(around)
     if around.links and not found:
         found = [Diagnosis("this machine", "everything works", "it needs an operator", around.links)]
+    return found
+
+
+def _troubled_bots(around: Surroundings) -> list[Diagnosis]:
+    bots = [BotTarget(each.company, each.phone) for each in check_records.troubled(around.deployment.settings)]
+    found = []
+    for bot in bots[:MAX_BOTS]:
+        with suppress(UsageError):  # it was removed a moment ago
+            found.append(_bot(around, bot))
+    if (more := len(bots) - MAX_BOTS) > 0:
+        link = Link("bots", State.WARNS, f"{more} more bots need an operator", command="bisnesctl status --all")
+        found.append(Diagnosis(f"{more} more bots", "they send what they are given", "not diagnosed here", [link]))
     return found
 
 
@@ -112,6 +126,9 @@ class _Seen:
 def _bot(around: Surroundings, bot: BotTarget) -> Diagnosis:
     seen = _look(around, bot)
     if not seen.refusal and seen.number is None:
+        known = around.deployment.known(around.deployment.processes())
+        if existing := instances_instead(bot.name, known):
+            raise UsageError(f"there is no instance {bot.name}: {existing}")
         raise UsageError(f"there is no bot {bot.name}: `bisnesctl bots list` shows all")
     links = _bot_links(around, bot, seen)
     return Diagnosis(bot.name, *_state_of(seen), links)

@@ -8,12 +8,15 @@ from bisnesctl.bots.causes import Cause
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.diagnosis.chain import Link, State
 from bisnesctl.formatting import duration
+from bisnesctl.queue.lane_sql import FINISHED
 from bisnesctl.settings import Settings
 
 #: Seconds that a provider may take on average before it counts as slow.
 SLOW_ANSWER_SECONDS = 5.0
 #: Seconds for which a failed or refused message counts as the provider's last word.
 LAST_WORD_SECONDS = 3600
+#: Failed messages of a bot among which that word is looked for.
+MAX_FAILED_MESSAGES = 1000
 
 _NUMBER = """
 SELECT c.id, c.process_name, COALESCE(c.connection_type, 'wwebjs'),
@@ -30,11 +33,11 @@ FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id LEFT JOIN bot_check
 WHERE c.company_id = %(company)s AND c.phone_index = %(phone)s"""
 
 # The first message of each chat that waits, of which the oldest is the oldest of all.
-_OLDEST = """
+_OLDEST = f"""
 SELECT extract(epoch FROM now() - min(o.accepted_at))::float
 FROM lane l CROSS JOIN LATERAL (
     SELECT accepted_at FROM outbox
-    WHERE bot_id = l.bot_id AND chat_id = l.chat_id AND id > GREATEST(l.done, 0) AND status <= 'sending'
+    WHERE bot_id = l.bot_id AND chat_id = l.chat_id AND id > {FINISHED} AND status <= 'sending'
     ORDER BY id LIMIT 1) o
 WHERE l.bot_id = %s AND l.pending > 0"""
 
@@ -44,10 +47,13 @@ FROM process_instances
 WHERE process_name = %s AND instance LIKE process_name || '-worker-%%'
     AND last_heartbeat > now() - interval '2 minutes'"""
 
-_LAST_REFUSAL = """
-SELECT error_code, error, extract(epoch FROM now() - updated_at)::float FROM outbox
-WHERE bot_id = %s AND status = 'failed' AND updated_at > now() - %s * interval '1 second'
-ORDER BY updated_at DESC LIMIT 1"""
+# Of the messages that were accepted last; the outbox itself may be large.
+_LAST_REFUSAL = f"""
+SELECT o.error_code, o.error, extract(epoch FROM now() - o.updated_at)::float
+FROM (SELECT * FROM failed_message WHERE bot_id = %s ORDER BY id DESC LIMIT {MAX_FAILED_MESSAGES}) f
+    JOIN outbox o USING (bot_id, chat_id, id)
+WHERE o.status = 'failed' AND o.updated_at > now() - %s * interval '1 second'
+ORDER BY o.updated_at DESC LIMIT 1"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from bisnesctl.diagnosis.chain import Link, State
 from bisnesctl.diagnosis.surroundings import Surroundings
 from bisnesctl.formatting import duration
-from bisnesctl.health import guard_file
+from bisnesctl.health import guard_file, next_steps
 from bisnesctl.health.probes import Health, Status
 from bisnesctl.logs import exits
 from bisnesctl.processes import stop_records
+from bisnesctl.processes.extras import program_of
 
 _STATES = {
     Status.HEALTHY: State.OK,
@@ -33,7 +34,10 @@ def link(around: Surroundings, name: str) -> Link:
                     command=f"bisnesctl start --{around.deployment.mode} --only {name}")  # fmt: skip
     state = _STATES.get(health.status, State.BLOCKS)
     text = "; ".join(filter(None, (_text(around, name, health), _last_end(around, name))))
-    return Link(name, state, text, _NEXT.get(health.status, ""), _command(around, name, health))
+    program = program_of(name)
+    steps = next_steps.commands(health.status, name, program.name if program else name, health.reason)
+    first, then = (steps[0] if steps else ""), tuple(steps[1:])
+    return Link(name, state, text, _NEXT.get(health.status, ""), first, then)
 
 
 def wanted(around: Surroundings, name: str) -> str:
@@ -67,17 +71,3 @@ def _last_end(around: Surroundings, name: str) -> str:
     how = guard_file.guard_status(around.deployment.processes(), settings).ends.get(name, "")
     often = "once" if ended.count == 1 else f"{ended.count} times"
     return f"it ended by itself {often}, last at {ended.at}: {how or ended.last}"
-
-
-def _command(around: Surroundings, name: str, health: Health) -> str:
-    match health.status:
-        case Status.HEALTHY | Status.STARTING | Status.STOPPING:
-            return ""
-        case Status.OUTDATED:
-            return f"bisnesctl restart {name}"
-        case Status.STOPPED | Status.DOWN:
-            return f"bisnesctl start {name}"
-        case Status.EXTRA:
-            return around.deployment.start_command
-        case _:
-            return f"bisnesctl logs {name} --lines 30 && bisnesctl restart {name}"

@@ -22,7 +22,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One result: what is, what should be, and the way to mend it."""
+    """One result: what is, what should be, and how to fix it."""
 
     level: Level
     found: str

@@ -1,15 +1,15 @@
 """Runs checks in parallel, each with a deadline of its own. A check that fails or hangs does not affect the others."""
 
-import queue
 import re
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bisnesctl.doctor.finding import Check, Finding, Level, error, skipped
 from bisnesctl.doctor.subject import Subject
 from bisnesctl.errors import BisnesError, ExitCode
+from bisnesctl.host.bounded_call import BoundedCall
 
 #: A command in an error's message.
 _COMMAND = re.compile("`([^`]+)`")
@@ -25,21 +25,15 @@ class Result:
 
 def run(checks: Sequence[Check], subject: Subject) -> list[Result]:
     """The results in the order of the checks."""
-    begun = [(check, _begin(check, subject)) for check in checks]
+    begun = [(check, BoundedCall(partial(_find, check, subject), check.name)) for check in checks]
     started = time.monotonic()
-    return [Result(check, _finish(check, answer, started)) for check, answer in begun]
+    return [Result(check, _finish(check, call, started)) for check, call in begun]
 
 
 def exit_code(results: Sequence[Result]) -> ExitCode:
     """The kind of the first error, in the order of the table; OK if there is none."""
     errors = [each for each in results if each.finding.level is Level.ERROR]
     return next((each.finding.kind or each.check.kind for each in errors), ExitCode.OK)
-
-
-def _begin(check: Check, subject: Subject) -> "queue.SimpleQueue[Finding]":
-    answer: queue.SimpleQueue[Finding] = queue.SimpleQueue()
-    threading.Thread(target=lambda: answer.put(_find(check, subject)), name=check.name, daemon=True).start()
-    return answer
 
 
 def _find(check: Check, subject: Subject) -> Finding:
@@ -56,10 +50,9 @@ def _find(check: Check, subject: Subject) -> Finding:
         )
 
 
-def _finish(check: Check, answer: "queue.SimpleQueue[Finding]", started: float) -> Finding:
-    left = started + check.seconds - time.monotonic()
+def _finish(check: Check, call: BoundedCall[Finding], started: float) -> Finding:
     try:
-        return answer.get(timeout=max(left, 0.01))
-    except queue.Empty:
+        return call.within(started + check.seconds - time.monotonic())
+    except TimeoutError:
         found = f"it did not answer within {check.seconds:g} s"
         return error(found, check.about.rstrip("."), "uptime; then try again")

@@ -15,6 +15,7 @@ from bisnesctl.database.process_events import LoggedCondition, ProcessEvent, Pro
 from bisnesctl.errors import BisnesError, CannotWrite, Conflict, NotRunning, SupervisorFault
 from bisnesctl.guard import hangs, policy
 from bisnesctl.guard.hangs import StuckCounter
+from bisnesctl.guard.interrupted_switch import InterruptedSwitch
 from bisnesctl.guard.listener import SupervisorEvent
 from bisnesctl.guard.policy import Decision, History
 from bisnesctl.guard.restoration import find_missing
@@ -29,10 +30,18 @@ from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
 
-#: Seconds between looks at supervisord if no event arrives and no restart is due.
+#: Seconds between looks at supervisord if no event arrives and no restart is due, while something happens.
 WATCH_INTERVAL_SECONDS = 1.0
-#: Seconds between checks of memory, hangs and recoveries.
+#: The same while everything runs as it should, which events would end.
+QUIET_INTERVAL_SECONDS = 5.0
+#: Seconds without an event or a decision after which everything is quiet.
+QUIET_AFTER_SECONDS = 15.0
+#: Seconds between checks of memory, hangs, recoveries, and of what commands left to do.
 CHECK_INTERVAL_SECONDS = 5.0
+#: Seconds between checks of memory, while no process tree uses more than a share of its limit.
+ROOMY_CHECK_INTERVAL_SECONDS = 15.0
+#: That share.
+ROOMY_SHARE = 0.5
 #: Seconds after which an end was noticed late, so that its own time counts; supervisord knows whole seconds only.
 LATE_SECONDS = 3.0
 #: Checks in a row at which a PostgreSQL neither works nor recovers, after which it counts as hung.
@@ -66,7 +75,10 @@ class Guard:
         self._refused: set[str] = set()  # instances that supervisord cannot start
         self._resident: dict[str, int] = {}  # bytes of memory of each process tree at the last check
         self._kill_at: dict[str, float] = {}  # when instances that hang are killed, in monotonic seconds
-        self._next_check = 0.0
+        self._next_check = self._next_memory_check = 0.0
+        self._busy_until = time.monotonic() + QUIET_AFTER_SECONDS
+        self._quiet_interval = min(QUIET_INTERVAL_SECONDS, settings.max_heartbeat_age / 1000 / 3)
+        self._switch = InterruptedSwitch(settings)
         self._unsaved = LoggedCondition("guard.state_unsaved", "guard.state_saved")
         self._max_silence_seconds = 2 * settings.max_heartbeat_age / 1000
         checks_between_beats = math.ceil(2 * settings.heartbeat_interval / 1000 / CHECK_INTERVAL_SECONDS)
@@ -80,23 +92,31 @@ class Guard:
         try:
             self._watch(self._deployment.supervisor.processes())
         except NotRunning:
+            self._note_activity()
             log.warning("supervisord.not_answering")
         except BisnesError as error:
+            self._note_activity()
             log.warning("supervisord.call_failed", reason=str(error))
         self._save()
 
+    def _note_activity(self) -> None:
+        self._busy_until = time.monotonic() + QUIET_AFTER_SECONDS
+
     def _wait(self, events: "queue.SimpleQueue[SupervisorEvent]") -> list[SupervisorEvent]:
-        now = boottime()
-        pauses = [
-            each.decision.at - now for each in self._state.histories.values() if each.decision and each.decision.at
-        ]
-        pause = min(WATCH_INTERVAL_SECONDS, max(min(pauses, default=WATCH_INTERVAL_SECONDS), 0.01))
+        now, state = boottime(), self._state
+        pauses = [each.decision.at - now for each in state.histories.values() if each.decision and each.decision.at]
+        if pauses or state.renewing or state.hung or self._kill_at:
+            self._note_activity()
+        longest = WATCH_INTERVAL_SECONDS if time.monotonic() < self._busy_until else self._quiet_interval
+        pause = min(longest, max(min(pauses, default=longest), 0.01))
         found = []
         try:
             found.append(events.get(timeout=pause))
             while True:
                 found.append(events.get_nowait())
         except queue.Empty:
+            if found:
+                self._note_activity()
             return found
 
     def _save(self) -> None:
@@ -188,14 +208,16 @@ class Guard:
         for found in (self._state.histories, self._state.ends):
             for gone in found.keys() - processes.keys():
                 del found[gone]
-        self._record_interruptions()
-        self._restore(find_missing(self._deployment, processes))
         if time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + CHECK_INTERVAL_SECONDS
-            self._check_memory(processes)
+            self._restore(find_missing(self._deployment, processes))
+            if time.monotonic() >= self._next_memory_check:
+                self._check_memory(processes)
             self._check_hangs(processes)
             self._check_recoveries(processes)
             self._record_commands()
+            self._record_interruptions()
+            self._switch.look()
 
     def _restore(self, missing: list[Instance]) -> None:
         """Starts instances that should run, unless a command is starting or stopping something."""
@@ -324,6 +346,8 @@ class Guard:
         }
         trees = tree_memory.measure(running)
         self._resident = {running[pid].name: tree.resident for pid, tree in trees.items() if tree.resident}
+        if all(trees[pid].resident < limit * ROOMY_SHARE for pid, limit in limits.items()):
+            self._next_memory_check = time.monotonic() + ROOMY_CHECK_INTERVAL_SECONDS
         for pid, used in tree_memory.over(limits, trees).items():
             self._renew(running[pid], used, limits[pid])
 
@@ -379,6 +403,8 @@ class Guard:
 
     def _excessive_silence(self, pid: int, beat: Heartbeat | None) -> float | None:
         """Seconds without a heartbeat, if they exceed the limit."""
+        if beat is not None and beat.age_seconds <= self._max_silence_seconds:
+            return None  # no less than the silence: the threads of most processes need not be looked at
         try:
             seconds = hangs.silence(pid, beat)
         except OSError:  # it has just ended

@@ -8,7 +8,7 @@ from dataclasses import replace
 from bisnesctl.database import event_log
 from bisnesctl.database.event_log import EventFilter, EventLog, LoggedEvent
 from bisnesctl.errors import UsageError
-from bisnesctl.health.supervisor_ends import SUPERVISORD
+from bisnesctl.naming import SUPERVISORD
 from bisnesctl.processes import command_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.extras import program_of

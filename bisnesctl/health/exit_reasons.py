@@ -58,15 +58,12 @@ def find_reason(log_dir: Path, instance: str, lived: float, ended_at: float | No
 
 def _in_log(path: Path, since: float) -> str:
     """The reason in the last line that logs an error."""
-    try:
-        lines = files.tail(path, _LINES)
-    except OSError:
-        return ""
-    for line in reversed(lines):
+    for line in files.newest(path, _LINES):
         fields = parse_fields(line)
         if fields.get("level") in _ERRORS and _time(fields.get("timestamp", "")) >= since:
             exception = fields.get("exception", "").strip().splitlines()
-            return fields.get("reason") or fields.get("error") or (exception[-1] if exception else fields["event"])
+            last = exception[-1] if exception else fields.get("event", "")
+            return fields.get("reason") or fields.get("error") or last
     return ""
 
 
@@ -75,11 +72,11 @@ def _in_output(path: Path, since: float) -> str:
     try:
         if path.stat().st_mtime < since:
             return ""
-        lines = [line.strip() for line in files.tail(path, _LINES) if line.strip()]
     except OSError:
         return ""
-    lines = [line for line in lines if not _GUNICORN.match(line)]  # it only says that there was an error
-    return lines[-1] if lines else ""
+    lines = (line.strip() for line in files.newest(path, _LINES))
+    # A line of gunicorn only says that there was an error.
+    return next((line for line in lines if line and not _GUNICORN.match(line)), "")
 
 
 def _time(text: str) -> float:

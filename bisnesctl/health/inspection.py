@@ -4,6 +4,7 @@ records of deliberate stops.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bisnesctl.health import probes
 from bisnesctl.health.probes import PROBE_TIMEOUT_SECONDS, Health, Status
@@ -15,15 +16,19 @@ from bisnesctl.processes.stop_records import StopRecord
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
 
+if TYPE_CHECKING:
+    from bisnesctl.database.kept_connection import KeptConnection
+
 
 def inspect(
     deployment: Deployment,
     instances: Sequence[Instance],
     processes: Mapping[str, Process],
     timeout: float = PROBE_TIMEOUT_SECONDS,
+    kept: "KeptConnection | None" = None,
 ) -> dict[str, Health]:
-    """The health of these instances by name."""
-    found = probes.probe_all(instances, processes, deployment.settings, timeout)
+    """The health of these instances by name. `kept`: a connection to PostgreSQL that can be used."""
+    found = probes.probe_all(instances, processes, deployment.settings, timeout, kept)
     comparison = _Comparison(
         deployment,
         stop_records.read(deployment.settings.run_dir),

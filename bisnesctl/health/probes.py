@@ -1,5 +1,6 @@
 """Health of processes: each instance is probed, all in parallel, within a bounded time."""
 
+import contextlib
 import http.client
 import json
 import urllib.parse
@@ -8,14 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bisnesctl import addresses
 from bisnesctl.health.guard_file import GuardStatus, guard_status
 from bisnesctl.host import disk, process_stat
 from bisnesctl.host.process_times import boottime
+from bisnesctl.naming import ALERTS
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
 from bisnesctl.settings import Settings
+
+if TYPE_CHECKING:
+    from bisnesctl.database.kept_connection import KeptConnection
 
 #: Seconds in which a process must answer a probe.
 PROBE_TIMEOUT_SECONDS = 2.0
@@ -61,8 +67,8 @@ class Health:
 
 _HEALTHY = Health(Status.HEALTHY)
 _NO_RESTARTS = "processes that end are not restarted"
-#: The program that evaluates the signals, and the effect of its absence.
-_ALERTS, _NO_ALERTS = "alerts", "nothing sends alerts"
+#: The effect of the absence of the program that evaluates the signals.
+_NO_ALERTS = "nothing sends alerts"
 _AT_WORK = (Status.HEALTHY, Status.DEGRADED, Status.STARTING)
 
 #: States of supervisord that need no probe.
@@ -96,13 +102,14 @@ def probe_all(
     processes: Mapping[str, Process],
     settings: Settings,
     timeout: float = PROBE_TIMEOUT_SECONDS,
+    kept: "KeptConnection | None" = None,
 ) -> dict[str, Health]:
-    """The health of each instance by name, probed in parallel."""
+    """The health of each instance by name, probed in parallel. `kept`: a connection to PostgreSQL that can be used."""
     if not instances:
         return {}
     guard = guard_status(processes, settings)
     with ThreadPoolExecutor(min(len(instances), MAX_PARALLEL_PROBES)) as pool:
-        found = pool.map(lambda each: probe(each, processes.get(each.name), guard, settings, timeout), instances)
+        found = pool.map(lambda each: probe(each, processes.get(each.name), guard, settings, timeout, kept), instances)
         return {instance.name: health for instance, health in zip(instances, found, strict=True)}
 
 
@@ -112,17 +119,19 @@ def probe(
     guard: GuardStatus,
     settings: Settings,
     timeout: float = PROBE_TIMEOUT_SECONDS,
+    kept: "KeptConnection | None" = None,
 ) -> Health:
-    """The health of one instance. `guard`: has decided about an instance that ended."""
-    health = _probe(instance, process, guard, settings, timeout)
-    if instance.program.name != _ALERTS or health.status in _AT_WORK:
+    """The health of one instance. `guard`: has decided about an instance that ended; `kept`: as above."""
+    health = _probe(instance, process, guard, settings, timeout, kept)
+    if instance.program.name != ALERTS or health.status in _AT_WORK:
         return health
     return Health(health.status, "; ".join(each for each in (health.reason, _NO_ALERTS) if each), health.deaths)
 
 
 def _probe(
-    instance: Instance, process: Process | None, guard: GuardStatus, settings: Settings, timeout: float
-) -> Health:
+    instance: Instance, process: Process | None, guard: GuardStatus, settings: Settings, timeout: float,
+    kept: "KeptConnection | None",
+) -> Health:  # fmt: skip
     if process is None:
         return Health(Status.STOPPED, "supervisord does not know it")
     if process.state in _ENDED:
@@ -132,7 +141,7 @@ def _probe(
     status = _NOT_PROBED.get(process.state)
     if status is not None:
         return Health(status, _NO_RESTARTS if instance.program.is_listener else process.error)
-    health = _probe_running(instance, process, guard, settings, timeout)
+    health = _probe_running(instance, process, guard, settings, timeout, kept)
     if health.status is Status.UNHEALTHY and process.uptime < instance.program.min_uptime:
         return Health(Status.STARTING, health.reason)
     return health
@@ -149,18 +158,21 @@ def _ended(process: Process, guard: GuardStatus) -> Health:
 
 
 def _probe_running(
-    instance: Instance, process: Process, guard: GuardStatus, settings: Settings, timeout: float
-) -> Health:
+    instance: Instance, process: Process, guard: GuardStatus, settings: Settings, timeout: float,
+    kept: "KeptConnection | None",
+) -> Health:  # fmt: skip
     match instance.program.probe:
         case "guard":
             return Health(Status.UNHEALTHY, f"{guard.off_duty}: {_NO_RESTARTS}") if guard.off_duty else _HEALTHY
         case "postgres":
-            return postgres(settings.database_dsn, timeout)
+            return postgres(settings.database_dsn, timeout, kept=kept)
         case "redis":
             return redis(settings.redis_dsn, timeout)
         case "http":
-            url = f"{instance.running_url(process.pid)}{instance.program.health_path}"
-            answer = _http(url, timeout, instance.program.process or instance.program.name)
+            row = instance.program
+            path = row.health_path
+            url = path if path.startswith("http") else f"{instance.running_url(process.pid)}{path}"
+            answer = _http(url, timeout, "" if row.is_foreign else row.process or row.name)
             beat = _heartbeat_of(instance, process, settings)
             if not answer.healthy:
                 return Health(Status.UNHEALTHY, beat.stuck) if beat and beat.stuck else answer
@@ -170,21 +182,29 @@ def _probe_running(
             return _judge(_heartbeat_of(instance, process, settings), settings)
 
 
-def postgres(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS, embedded: bool = True) -> Health:
-    """Whether PostgreSQL answers and can store. Unless it is `embedded`, a pooler in front of it is checked too."""
+def postgres(
+    dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS, embedded: bool = True, kept: "KeptConnection | None" = None
+) -> Health:
+    """Whether PostgreSQL answers and can store. Unless it is `embedded`, a pooler in front of it is checked too.
+
+    `kept`: a connection that can be used; without it, one is opened.
+    """
     import psycopg2
 
     from bisnesctl.database import pooler, statement_deadline
     from bisnesctl.database.postgres import WRITE_TEST, misread_url
 
+    seconds = max(int(timeout), 2)
     try:
-        connection = statement_deadline.connect(dsn, max(int(timeout), 2), max(timeout, 2))
-        try:
+        with (
+            kept.connected(dsn, seconds)
+            if kept
+            else contextlib.closing(statement_deadline.connect(dsn, seconds, seconds)) as connection
+        ):
             connection.cursor().execute(WRITE_TEST)
-        finally:
-            connection.close()
-        if not embedded:
-            pooler.check(dsn, max(int(timeout), 2))
+            is_direct = embedded or pooler.is_absent(connection)
+        if not is_direct:
+            pooler.check(dsn, seconds)
     except psycopg2.Error as error:
         if error.pgcode is None and (mistake := misread_url(dsn)):
             return Health(Status.UNHEALTHY, mistake)

@@ -11,10 +11,9 @@ from bisnesctl.database.process_events import ProcessEvent, ProcessEventWriter
 from bisnesctl.health.guard_file import GUARD, GUARD_FILE
 from bisnesctl.host.process_times import boottime
 from bisnesctl.logs import files
+from bisnesctl.naming import SUPERVISORD
 from bisnesctl.processes.deployment import Deployment
 
-#: The name of supervisord, among programs.
-SUPERVISORD = "supervisord"
 #: The kind of the process event.
 ENDED = "supervisord_ended"
 #: Lines at the end of supervisord's log that are read.

@@ -1,17 +1,22 @@
 """The verdict of `bisnesctl health` on a deployment, in the terms of monitoring plugins."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from bisnesctl.bots import check_records, web_sessions
 from bisnesctl.bots.check_records import BotTrouble
-from bisnesctl.health import inspection, probes
+from bisnesctl.health import inspection, plugin_line, probes
 from bisnesctl.health.probes import Health, Status
 from bisnesctl.host import volumes
 from bisnesctl.processes import stop_records
 from bisnesctl.processes.deployment import Condition, Deployment
+from bisnesctl.processes.supervisor import Process
+
+if TYPE_CHECKING:
+    from bisnesctl.database.kept_connection import KeptConnection
 
 
 class Verdict(IntEnum):
@@ -20,7 +25,7 @@ class Verdict(IntEnum):
     OK = 0
     WARNING = 1
     CRITICAL = 2
-    UNKNOWN = 3
+    UNKNOWN = plugin_line.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,26 @@ def examine(deployment: Deployment) -> list[HealthFinding]:
         return []
     condition = deployment.condition()
     if condition is not Condition.RUNNING:
-        return [HealthFinding("supervisord", _absent(deployment, condition))]
-    processes = deployment.processes()
+        return absent(deployment, condition)
+    return examine_running(deployment, deployment.processes())
+
+
+def absent(deployment: Deployment, condition: Condition) -> list[HealthFinding]:
+    """The only finding while supervisord does not run."""
+    return [HealthFinding("supervisord", _absent(deployment, condition))]
+
+
+def examine_running(
+    deployment: Deployment, processes: Mapping[str, Process], kept: "KeptConnection | None" = None
+) -> list[HealthFinding]:
+    """The same while supervisord runs. `kept`: a connection to PostgreSQL that can be used."""
     shown = deployment.shown(processes)
-    health = inspection.inspect(deployment, shown, processes)
+    health = inspection.inspect(deployment, shown, processes, kept=kept)
     findings = [HealthFinding(name, each) for name, each in health.items()]
     stopped = {each.program.name for each in shown} - {
         each.program.name for each in shown if health[each.name].status is not Status.STOPPED
     }
-    return [*_servers(deployment), *findings, *_endpoints(deployment, stopped)]
+    return [*_servers(deployment, kept), *findings, *_endpoints(deployment, stopped)]
 
 
 def _endpoints(deployment: Deployment, stopped: Collection[str]) -> list[HealthFinding]:
@@ -132,11 +148,11 @@ def findings_of_disks(disks: Sequence[volumes.Disk]) -> list[HealthFinding]:
     ]
 
 
-def _servers(deployment: Deployment) -> list[HealthFinding]:
+def _servers(deployment: Deployment, kept: "KeptConnection | None") -> list[HealthFinding]:
     settings = deployment.settings
     found = []
     if not settings.embedded_postgres:
-        found.append(HealthFinding("postgresql", probes.postgres(settings.database_dsn, embedded=False)))
+        found.append(HealthFinding("postgresql", probes.postgres(settings.database_dsn, embedded=False, kept=kept)))
     if not settings.embedded_redis:
         found.append(HealthFinding("redis", inspection.mild_redis(probes.redis(settings.redis_dsn))))
     return found

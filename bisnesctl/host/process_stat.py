@@ -38,12 +38,40 @@ def read(pid: int) -> ProcessStat:
     )
 
 
+def descent(pid: int) -> list[ProcessStat]:
+    """A process and everything below it, without those that have just ended. The other processes are not read."""
+    pids, found = [pid], []
+    for each in pids:
+        with contextlib.suppress(OSError):
+            found.append(read(each))
+            pids += _children(each)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """The children of a process; each of its threads may have some. Raises OSError if the process is gone."""
+    found: list[int] = []
+    for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123
+            found += map(int, file.read().split())
+    return found
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie, whose parent has not waited for it yet, does not."""
     try:
         return read(pid).state != "Z"
     except OSError:
         return False
+
+
+def runs(pid: int, started_at: float) -> bool:
+    """Whether the very process runs that was started this many seconds after the boot, not a later one with its pid."""
+    try:
+        found = read(pid)
+    except OSError:
+        return False
+    return found.state != "Z" and abs(found.started_at - started_at) < 1
 
 
 def ancestors(pid: int) -> Iterator[int]:

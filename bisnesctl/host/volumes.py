@@ -1,16 +1,15 @@
 """The disks that a deployment writes to: how full they are, and whether they can be written."""
 
 import os
-import queue
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bisnesctl import formatting, paths
 from bisnesctl.host import disk
+from bisnesctl.host.bounded_call import BoundedCall
 from bisnesctl.settings import Settings
 
 #: Percent of a disk's space or inodes that should be free. The settings DISK_WARNING_MB and DISK_CRITICAL_MB are limits
@@ -20,8 +19,9 @@ CRITICAL_PERCENT = 2
 #: Free inodes that are always enough.
 WARNING_INODES = 10_000
 CRITICAL_INODES = 1_000
-#: Seconds in which a disk must answer; a network disk or a failing disk may never answer.
-TIMEOUT_SECONDS = 5.0
+#: Seconds in which a disk must say that it has a folder, and then be written; a network disk or a failing disk may
+#: never answer.
+PLACE_TIMEOUT_SECONDS, TIMEOUT_SECONDS = 2.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,11 @@ class Disk:
 
 
 def look(settings: Settings) -> list[Disk]:
-    """The disks that the deployment writes to. All are checked in parallel within `TIMEOUT_SECONDS`."""
-    asked = [(group, _ask(settings, group)) for group in _groups(settings)]
+    """The disks that the deployment writes to. All are checked in parallel within the time limits."""
+    groups, silent = _groups(settings)
+    asked = [(group, BoundedCall(partial(_look, settings, group), "disk")) for group in groups]
     deadline = time.monotonic() + TIMEOUT_SECONDS
-    return [_answer(group, answer, deadline) for group, answer in asked]
+    return [*(_answer(group, call, deadline) for group, call in asked), *silent]
 
 
 def troubled(settings: Settings) -> list[DiskTrouble]:
@@ -79,26 +80,35 @@ class _Group:
     paths: list[Path]  # they exist
 
 
-def _groups(settings: Settings) -> Iterator[_Group]:
+def _groups(settings: Settings) -> tuple[list[_Group], list[Disk]]:
+    """The folders by their disks, and the disks that do not say which one they are."""
     groups: dict[tuple[int, Path], _Group] = {}
-    for name, path in folders(settings).items():
-        place = disk.existing(path)
-        group = groups.setdefault((place.stat().st_dev, disk.mount_of(place)), _Group([], []))
+    silent: list[Disk] = []
+    asked = [(name, path, BoundedCall(partial(_place, path), "disk")) for name, path in folders(settings).items()]
+    deadline = time.monotonic() + PLACE_TIMEOUT_SECONDS
+    for name, path, call in asked:
+        try:
+            device, mount, place = call.within(deadline - time.monotonic())
+        except TimeoutError:
+            reason = f"it did not answer within {PLACE_TIMEOUT_SECONDS:g} s ({name})"
+            silent.append(Disk(str(path), trouble=DiskTrouble(str(path), False, reason)))
+            continue
+        group = groups.setdefault((device, mount), _Group([], []))
         group.names.append(name)
         group.paths.append(place)
-    yield from groups.values()
+    return list(groups.values()), silent
 
 
-def _ask(settings: Settings, group: _Group) -> "queue.SimpleQueue[Disk]":
-    answer: queue.SimpleQueue[Disk] = queue.SimpleQueue()
-    threading.Thread(target=lambda: answer.put(_look(settings, group)), name="disk", daemon=True).start()
-    return answer
+def _place(path: Path) -> tuple[int, Path, Path]:
+    """The device and the mount point of a folder, and the nearest one above that exists."""
+    place = disk.existing(path)
+    return place.stat().st_dev, disk.mount_of(place), place
 
 
-def _answer(group: _Group, answer: "queue.SimpleQueue[Disk]", deadline: float) -> Disk:
+def _answer(group: _Group, call: BoundedCall[Disk], deadline: float) -> Disk:
     try:
-        return answer.get(timeout=max(deadline - time.monotonic(), 0.01))
-    except queue.Empty:  # busy, perhaps: that alone is not critical
+        return call.within(deadline - time.monotonic())
+    except TimeoutError:  # busy, perhaps: that alone is not critical
         mount = str(group.paths[0])
         reason = f"a write took more than {TIMEOUT_SECONDS:g} s ({_of(group)})"
         return Disk(mount, trouble=DiskTrouble(mount, False, reason))

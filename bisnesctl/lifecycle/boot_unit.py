@@ -101,7 +101,7 @@ def make(deployment: Deployment, user_unit: bool, name: str) -> BootUnit:
         user=user,
         directory=settings.env_file.parent,
         env_file=settings.env_file,
-        command=[*_program(), *deployment.start_command.split()[1:], "--foreground"],
+        command=[*_program(settings.home), *deployment.start_command.split()[1:], "--foreground"],
         start_seconds=int(_START_STEPS * START_TIMEOUT_SECONDS),
         stop_seconds=int(stop_seconds()),
     )
@@ -111,7 +111,7 @@ def make(deployment: Deployment, user_unit: bool, name: str) -> BootUnit:
 def crontab_line(deployment: Deployment) -> str:
     """The line of a crontab that starts it at boot, for machines without systemd."""
     settings = deployment.settings
-    words = [*_program(), *deployment.start_command.split()[1:]]
+    words = [*_program(settings.home), *deployment.start_command.split()[1:]]
     environment = shlex.quote(str(settings.env_file))
     command = f"cd {shlex.quote(str(settings.env_file.parent))} && BISNES_ENV={environment} {shlex.join(words)}"
     return f"@reboot {command}".replace("%", "\\%")
@@ -124,8 +124,8 @@ def stop_seconds() -> float:
     return sum(steps) + SHUTDOWN_TIMEOUT_SECONDS
 
 
-def _program() -> list[str]:
-    tool = Path(sys.executable).with_name("bisnesctl")
+def _program(home: Path) -> list[str]:
+    tool = paths.current_tool(home) or Path(sys.executable).with_name("bisnesctl")
     return [str(tool)] if tool.is_file() else [sys.executable, "-m", "bisnesctl"]
 
 

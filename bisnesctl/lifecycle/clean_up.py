@@ -16,7 +16,7 @@ LOG_DAYS = 30
 #: Days for which other files are kept.
 RECORD_DAYS = 7
 #: Logs of no instance.
-_OWN_LOGS = ("supervisord", "cron")
+_OWN_LOGS = ("supervisord", "cron", "release")
 _DAY_SECONDS = 86400.0
 
 

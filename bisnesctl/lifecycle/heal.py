@@ -15,6 +15,7 @@ from bisnesctl.health.guard_file import GUARD, GuardStatus, guard_status
 from bisnesctl.host import disk
 from bisnesctl.lifecycle.start import Start
 from bisnesctl.lifecycle.stop import Report, end_supervisor, stop_together
+from bisnesctl.naming import SUPERVISORD
 from bisnesctl.processes import command_records, stop_records
 from bisnesctl.processes.deployment import Condition, Deployment
 from bisnesctl.processes.supervisor import Process
@@ -28,7 +29,6 @@ COUNTED_SECONDS = 3600.0
 SILENCE_SECONDS = 45.0
 #: Seconds after which a silence that was noticed does not count any more.
 FORGOTTEN_SECONDS = 300.0
-SUPERVISORD = "supervisord"
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _start_all(deployment: Deployment, ledger: _Ledger, report: Report) -> list[
     if deployment.condition() is Condition.SILENT:
         with deployment.lock("cron heal", patience_seconds=0):
             end_supervisor(deployment, Condition.SILENT, report, on_purpose=False)
-    Start(deployment, last.mode, report, last.only, healing=True).run()
+    Start(deployment, last.mode, report, last.only, beside=last.beside, healing=True).run()
     return [SUPERVISORD]
 
 

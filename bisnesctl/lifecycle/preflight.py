@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import secrets
+import signal
 import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -36,6 +37,8 @@ from bisnesctl.settings import Settings, load_partly
 
 #: Seconds that orphans get to end, which is longer than any program takes to stop.
 ORPHANS_TIMEOUT_SECONDS = 65.0
+#: The program that evaluates the signals.
+EVALUATOR = "alerts"
 #: Label of the key OPERATOR_KEY in `bisnesctl keys list`.
 OPERATOR_LABEL = "operator (.env)"
 #: Connections to PostgreSQL without which a process does not work.
@@ -209,7 +212,11 @@ def find_orphans(settings: Settings) -> dict[int, str]:
 
 
 def wait_for_orphans(settings: Settings, report: Report) -> None:
-    """Waits until all orphans have ended. Raises `Conflict` that names those that have not."""
+    """Waits until all orphans have ended. Raises `Conflict` that names those that have not.
+
+    The evaluator is ended: it waits for an alert about supervisord, which this command mutes. The next one continues
+    its deliveries.
+    """
     orphans = find_orphans(settings)
     if orphans:
         report(f"waiting for {', '.join(sorted(set(orphans.values())))} of an earlier run to end")
@@ -218,6 +225,10 @@ def wait_for_orphans(settings: Settings, report: Report) -> None:
         if time.monotonic() > deadline:
             names = ", ".join(f"{orphans[pid]} (pid {pid})" for pid in alive)
             raise Conflict(f"processes of an earlier run have not ended: {names}. End them with `kill -9`, start again")
+        for pid in alive:
+            if orphans[pid] == EVALUATOR:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
         time.sleep(0.1)
 
 

@@ -25,9 +25,12 @@ _LOG_LINES = 12
 
 
 def wait_healthy(
-    deployment: Deployment, instances: Sequence[Instance], report: Report, reported: Sequence[Instance] | None = None
-) -> None:
+    deployment: Deployment, instances: Sequence[Instance], report: Report, reported: Sequence[Instance] | None = None,
+    degraded: bool = False,
+) -> None:  # fmt: skip
     """Waits until all are healthy, and reports each of them, or only those in `reported`.
+
+    `degraded`: those that live without doing all of their work are enough.
 
     Raises `StartFailed` with the reason and the last log lines.
     """
@@ -36,7 +39,8 @@ def wait_healthy(
     while waiting:
         processes = deployment.supervisor.processes()
         health = probes.probe_all(waiting, processes, deployment.settings)
-        for instance in [each for each in waiting if health[each.name].healthy]:
+        enough = (Status.HEALTHY, Status.DEGRADED) if degraded else (Status.HEALTHY,)
+        for instance in [each for each in waiting if health[each.name].status in enough]:
             waiting.remove(instance)
             if reported is None or instance in reported:
                 report(f"[green]✓[/] {instance.name} is healthy ({time.monotonic() - began:.1f} s)")

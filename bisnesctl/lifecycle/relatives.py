@@ -47,7 +47,7 @@ def _beside(deployment: Deployment, chosen: Sequence[Instance]) -> list[Instance
     if all(each.program.dynamic for each in chosen):
         kinds.discard(Kind.SESSIONS)
     known = deployment.known(deployment.processes())
-    return [each for each in known if each.program.kind in kinds and deployment.mode in each.program.modes]
+    return [each for each in known if each.program.kind in kinds and deployment.modes & each.program.modes]
 
 
 def _shortest(chosen: Sequence[Instance], known: Sequence[Instance]) -> str:

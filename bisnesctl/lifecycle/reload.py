@@ -4,6 +4,7 @@ A release that fails its self-test stops nothing. An instance that fails althoug
 if others of its program still run as before.
 """
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -13,27 +14,13 @@ from bisnesctl.lifecycle.readiness import wait_healthy
 from bisnesctl.lifecycle.restart import divide, record, worth_waiting
 from bisnesctl.lifecycle.rollout import is_active, moved, read_settings
 from bisnesctl.lifecycle.stop import Report, stop_together
-from bisnesctl.processes import stop_records
+from bisnesctl.processes import stop_records, switch_records
 from bisnesctl.processes.deployment import Deployment
+from bisnesctl.processes.restart_costs import COSTS
 from bisnesctl.processes.topology import Instance, names_of
 
 #: Seconds after which an instance that was healthy must still be.
 PROOF_SECONDS = 1.0
-#: The costs of the reload of an instance, by its program.
-COSTS = {
-    "api": "no request is refused; with one instance, requests wait until it is back",
-    "meta": "no webhook is refused; they wait until it is back",
-    "meta-worker": "it finishes its messages; others send meanwhile, or messages wait a few seconds",
-    "events": "it finishes its calls; events wait a few seconds",
-    "wwebjs": "the sessions continue; requests about them wait until it is back",
-    "wwebjs-session": "its messages wait until its browser is back; there are never two sessions of a number",
-    "legacy": "no request is refused; everything waits until it is back",
-    "alerts": "incidents are noticed when it is back",
-    "guard": "a process that ends meanwhile is started again when it is back",
-    "postgres": "the API answers 503 and nothing is sent until it is back",
-    "redis": "messages leave up to a second later until it is back",
-    "sandbox": "the simulated messages are lost",
-}
 
 
 def reload(
@@ -55,7 +42,8 @@ def reload(
     for program in dict.fromkeys(each.program.name for each in kept):
         report(f"[dim]{program}: {COSTS[program]}[/]")
     ports.check(deployment.settings, kept, moved(kept, processes))
-    self_tests.prove(deployment, kept, report)
+    if switch_records.PART_OF not in os.environ:  # a switch has proven the release already
+        self_tests.prove(deployment, kept, report)
     rollout = read_settings(deployment, report)
     record(deployment, "reload", kept)
     steady = worth_waiting(deployment, kept, processes)

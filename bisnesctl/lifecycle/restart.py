@@ -94,7 +94,7 @@ def _expect(deployment: Deployment, started: Sequence[Instance]) -> None:
     last = deployment.last_start
     if last is not None and last.only:
         names = [each.name for each in started if each not in last.expected(deployment.instances)]
-        record_start(deployment.settings.run_dir, last.mode, last.sandbox, (*last.only, *names))
+        record_start(deployment.settings.run_dir, last.mode, last.sandbox, (*last.only, *names), last.beside)
 
 
 def apply_changes(deployment: Deployment, wanted: Sequence[Instance], report: Report) -> None:

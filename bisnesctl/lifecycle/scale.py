@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from annotated_types import Ge, Le
-
 from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, DatabaseUnavailable, UsageError
 from bisnesctl.host import machine_memory, process_memory, tree_memory
@@ -62,9 +60,8 @@ def _number(row: Program, name: str, text: str, settings: Settings) -> int:
 
 
 def _bounds(field: str) -> tuple[int, int]:
-    limits = Settings.model_fields[field].metadata
-    least = next(int(str(each.ge)) for each in limits if isinstance(each, Ge))
-    return least, next(int(str(each.le)) for each in limits if isinstance(each, Le))
+    info = Settings.model_fields[field]
+    return int(info.limit("ge") or 0), int(info.limit("le") or 0)
 
 
 def scale(settings: Settings, numbers: Mapping[str, int | None], report: Report, force: bool = False) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from bisnesctl.errors import StartFailed
 from bisnesctl.host import process_environment
@@ -22,28 +23,31 @@ _PARALLEL = 2
 _LINES = 12
 
 
-def prove(deployment: Deployment, instances: Sequence[Instance], report: Report) -> None:
+def prove(
+    deployment: Deployment, instances: Sequence[Instance], report: Report, python: Path = Path(sys.executable)
+) -> None:
     """Runs the self-test of each program of these instances. Raises `StartFailed` with the last lines of its output.
 
-    Infrastructure has none: it is not of the release, or works without what the release may break.
+    `python`: the interpreter of the release. Infrastructure has none: it is not of the release, or works without what
+    the release may break.
     """
     tested = {each.program.name: each for each in instances if each.program.kind is not Kind.INFRASTRUCTURE}
     if not tested:
         return
     report(f"self-test of {', '.join(tested)}")
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        found = list(pool.map(lambda each: _run(deployment, each), tested.values()))
+        found = list(pool.map(lambda each: _run(deployment, each, python), tested.values()))
     failed = {name: output for name, output in zip(tested, found, strict=True) if output}
     if failed:
         raise StartFailed("\n".join(_explain(name, output) for name, output in failed.items()))
 
 
-def _run(deployment: Deployment, instance: Instance) -> list[str]:
+def _run(deployment: Deployment, instance: Instance, python: Path) -> list[str]:
     """The output of a self-test that failed; empty if it passed."""
     inherited = process_environment.read(deployment.supervisor_pid() or 0)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "services.self_test", instance.program.name],
+            [str(python), "-m", "services.self_test", instance.program.name],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

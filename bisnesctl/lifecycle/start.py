@@ -5,14 +5,16 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
+from bisnesctl.bots.ownership import Side
 from bisnesctl.database import process_health
-from bisnesctl.errors import BisnesError, Conflict
+from bisnesctl.errors import BisnesError, Conflict, DatabaseUnavailable
 from bisnesctl.health import supervisor_ends
 from bisnesctl.health.inspection import inspect
 from bisnesctl.health.probes import Status
-from bisnesctl.lifecycle import preflight
+from bisnesctl.lifecycle import handover, preflight
 from bisnesctl.lifecycle.readiness import wait_healthy
 from bisnesctl.lifecycle.restart import add_programs, apply_changes
 from bisnesctl.lifecycle.stop import Report, end_supervisor, stop_all, stop_in_order, stop_together, wait_stopped
@@ -20,16 +22,29 @@ from bisnesctl.processes import (
     command_records,
     embedded_servers,
     failed_start,
+    known_good,
     stop_records,
     supervisor,
     topology,
 )
-from bisnesctl.processes.deployment import Condition, Deployment, Observation, make_folders, record_start
+from bisnesctl.processes.deployment import Condition, Deployment, LastStart, Observation, make_folders, record_start
 from bisnesctl.processes.render import write_config
-from bisnesctl.processes.topology import Instance, Kind, Mode, names_of
+from bisnesctl.processes.topology import Instance, Kind, Mode, Program, names_of
 
+#: The path under which a program answers that lives, although its servers may not.
+LIVE_PATH = "/health/live"
 #: Beginnings of the names of variables that supervisord does not inherit: those of another one, and of systemd.
 _NOT_INHERITED = ("SUPERVISOR_", "NOTIFY_SOCKET")
+
+
+class Action(StrEnum):
+    """The reason of a start."""
+
+    START = "start"
+    #: It leaves everything that runs and the database's tables as they are, and needs no PostgreSQL.
+    ROLLBACK = "rollback"
+    #: As a rollback, but PostgreSQL must answer.
+    ROLLOUT = "rollout"
 
 
 @dataclass
@@ -41,16 +56,21 @@ class Start:
     report: Report
     only: tuple[str, ...] = ()
     foreground: bool = False
-    #: False for a rollback, which leaves the database unchanged.
-    migrate: bool = True
+    action: Action = Action.START
     #: Start although ENCRYPTION_KEY decrypts none of the stored credentials.
     accept_lost: bool = False
     #: Whether MEDIA_STORE becomes the store of the database, if it is another one.
     adopt_media_store: bool = False
+    #: Whether the programs of the other mode are started and continue too.
+    beside: bool = False
+    #: Seconds that the other side gets to finish what it has in hand of each bot, if bots are handed over.
+    patience: float = handover.PATIENCE_SECONDS
     #: Whether cron starts what went down, which never happens against an operator's stop.
     healing: bool = False
     #: supervisord, if this start launched it.
     child: subprocess.Popen[bytes] | None = None
+    #: Why PostgreSQL is unavailable, if the start continues without it.
+    without_database: str = ""
     #: Whether this start tried to launch supervisord.
     launched: bool = False
     started: list[Instance] = field(default_factory=list)
@@ -60,8 +80,8 @@ class Start:
 
         If a step fails, everything that this start began is stopped. Raises a `BisnesError` with the reason.
         """
-        with self.deployment.observed(f"start --{self.mode}", self.mode, self.only, self.report) as found:
-            if self.healing and self.deployment.was_stopped:
+        with self.deployment.observed(self._label, self.mode, self.only, self.report, self.beside) as found:
+            if (self.healing or self.action is Action.ROLLOUT) and self.deployment.was_stopped:
                 raise Conflict("an operator stopped it meanwhile")
             try:
                 self._run(found)
@@ -71,37 +91,46 @@ class Start:
                 raise
 
     def _run(self, found: Observation) -> None:
+        if self.action is Action.START:
+            known_good.use(self.deployment.settings.run_dir, None)
+            found = replace(found, wanted=self.deployment.wanted(self.mode, self.only, self.beside))
         fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
         self._check(found, fixed)
         if found.condition is Condition.GONE and (end := supervisor_ends.find(self.deployment)):
             supervisor_ends.record(self.deployment, end)
         active = {each.name for each in found.active}
         idle = [each for each in found.wanted if each.name not in active]
-        command_records.write(self.deployment.settings.run_dir, self._action, idle)
+        command_records.write(self.deployment.settings.run_dir, self._recorded_action, idle)
         try:
             self._configure(found.wanted)
             self._start_in_order(fixed)
         except BaseException:
             self._undo()
             raise
-        if not self.only:
+        if not (self.only or self.beside):
+            self._take_over()
             self._stop_other_mode()
             process_health.forget(self.deployment.settings, topology.processes_of_other_modes(self.mode))
         self._record(found.wanted)
+        if self.action is Action.START and any(each.program.kind is Kind.API for each in self.started):
+            known_good.save(self.deployment.settings.home)
+
+    @property
+    def _label(self) -> str:
+        """The command that holds the lock of the deployment meanwhile."""
+        return f"start --{self.mode}" if self.action is Action.START else self.action.value
 
     @property
     def _command(self) -> str:
         """The words that repeat this start."""
-        if not self.migrate:
-            return "bisnesctl rollback"
+        if self.action is not Action.START:
+            return f"bisnesctl {self.action}"
         words = ["bisnesctl", "start", f"--{self.mode}", *(["--sandbox"] if self.deployment.settings.sandbox else [])]
         return " ".join(words + (["--only", *self.only] if self.only else []))
 
     @property
-    def _action(self) -> str:
-        if self.healing:
-            return command_records.HEAL
-        return "start" if self.migrate else "rollback"
+    def _recorded_action(self) -> str:
+        return command_records.HEAL if self.healing else self.action.value
 
     def _check(self, found: Observation, wanted: list[Instance]) -> None:
         make_folders(self.deployment.settings)
@@ -133,13 +162,13 @@ class Start:
     def _configure(self, wanted: list[Instance]) -> None:
         """Writes supervisord's configuration, and makes a running or a new supervisord read it.
 
-        A rollback leaves everything that runs as it is.
+        A rollback or rollout leaves everything that runs as it is.
         """
         settings = self.deployment.settings
         variables = embedded_servers.prepare(settings, self.report)
         write_config(settings, self.deployment.instances, settings.run_dir, variables)
         if self.deployment.supervisor.running():
-            apply = apply_changes if self.migrate else add_programs
+            apply = apply_changes if self.action is Action.START else add_programs
             apply(self.deployment, wanted, self.report)
             return
         self.report("starting supervisord")
@@ -155,16 +184,28 @@ class Start:
         self._begin([each for each in needed if each.program.is_listener])
         self._try(optional)
         self._bring_up([each for each in needed if each.program.is_server])
-        needs_redis = self.mode is Mode.MULTIPROCESS  # the legacy process works without it
-        settings = self.deployment.settings
-        preflight.prepare_servers(settings, self.report, self.migrate, needs_redis, self.accept_lost)
-        if self.migrate:
-            preflight.check_machine(settings, self.report, self.adopt_media_store)
+        self._prepare()
         self._bring_up([each for each in needed if not each.program.is_server])
+
+    def _prepare(self) -> None:
+        """Prepares the servers. A rollback continues without PostgreSQL."""
+        settings, migrate = self.deployment.settings, self.action is Action.START
+        needs_redis = self.mode is Mode.MULTIPROCESS or self.beside  # the legacy process works without it
+        try:
+            preflight.prepare_servers(settings, self.report, migrate, needs_redis, self.accept_lost)
+        except DatabaseUnavailable as error:
+            if self.action is not Action.ROLLBACK:
+                raise
+            self.without_database = str(error)
+        if migrate:
+            preflight.check_machine(settings, self.report, self.adopt_media_store)
 
     def _bring_up(self, instances: list[Instance]) -> None:
         self._begin(instances)
-        wait_healthy(self.deployment, instances, self.report, reported=self.started)
+        if self.without_database:  # they live, and are ready once PostgreSQL is
+            instances = [_alive(each) for each in instances]
+        degraded = bool(self.without_database)
+        wait_healthy(self.deployment, instances, self.report, reported=self.started, degraded=degraded)
 
     def _try(self, instances: list[Instance]) -> None:
         try:
@@ -180,6 +221,20 @@ class Start:
         for instance in idle:
             self.deployment.supervisor.start(instance.full_name)
 
+    def _take_over(self) -> None:
+        """Hands every bot of the other side over to this one. Without PostgreSQL, that is left to `alerts`."""
+        if self.without_database:
+            self.report(
+                f"[yellow]no bot was handed over[/]: {self.without_database}. Messages wait until PostgreSQL answers; "
+                "then the program alerts hands over all bots"
+            )
+            return
+        side = Side(self.mode)
+        introduce = self.action is Action.ROLLBACK
+        done = handover.take_all(self.deployment.settings, side, self.action.value, introduce, self.patience)
+        if done.moved:
+            self.report(done.sentence(side))
+
     def _stop_other_mode(self) -> None:
         while others := [each for each in self.deployment.unsettled() if self.mode not in each.program.modes]:
             self.report(f"stopping {names_of(others)} after they have finished their current work")
@@ -190,8 +245,12 @@ class Start:
         only = self.only
         if before is not None and self.child is None and before.mode is self.mode:
             only = tuple(dict.fromkeys((*before.only, *only))) if before.only and only else ()
-        record_start(settings.run_dir, self.mode, settings.sandbox, only)
+        record_start(settings.run_dir, self.mode, settings.sandbox, only, self._stays_beside(before))
         stop_records.remove(settings.run_dir, [each.name for each in wanted])
+
+    def _stays_beside(self, before: LastStart | None) -> bool:
+        """Whether the other mode's programs run too from now on. A start of some programs does not change that."""
+        return self.beside or bool(self.only and before and before.beside)
 
     def _undo(self) -> None:
         """Stops what this start began, and nothing else."""
@@ -219,6 +278,13 @@ class Start:
         for name, health in inspect(self.deployment, self.deployment.shown(processes), processes).items():
             if health.status in (Status.OUTDATED, Status.EXTRA):
                 yield f"[yellow]{name} is {health.status}[/]: {health.reason}"
+
+
+def _alive(instance: Instance) -> Instance:
+    """The instance, which counts as healthy once it answers at all."""
+    if instance.program.health_path != Program.health_path:
+        return instance
+    return replace(instance, program=replace(instance.program, health_path=LIVE_PATH))
 
 
 def inactive(deployment: Deployment, instances: Iterable[Instance], report: Report) -> list[Instance]:

@@ -30,7 +30,7 @@ def find_targets(
     """
     typed = [name for name in selection.names if name != EVERYTHING]
     named = {each.name for each in resolve(typed, known)}
-    in_mode = [each for each in found if deployment.mode in each.program.modes]
+    in_mode = [each for each in found if deployment.modes & each.program.modes]
     foreign = ", ".join(each.name for each in found if each not in in_mode and each.name in named)
     if foreign:
         raise UsageError(f"{foreign} does not run in mode {deployment.mode}: `bisnesctl start` changes the mode")

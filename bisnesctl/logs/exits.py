@@ -48,11 +48,7 @@ def read_exits(log: Path) -> dict[str, Exits]:
 
 def last_signal(log: Path, name: str) -> str:
     """The signal that ended a process a moment ago, such as `SIGKILL`; empty if supervisord's log does not say it."""
-    try:
-        lines = files.tail(log, _LAST_LINES)
-    except OSError:
-        return ""
-    for line in reversed(lines):
+    for line in files.newest(log, _LAST_LINES):
         if (match := _EXIT.match(line)) and match["name"] == name:
             killed = _SIGNAL.match(match["how"])
             return killed["signal"].split()[0] if killed else ""

@@ -186,5 +186,13 @@ def tail(path: Path, count: int) -> list[str]:
     return list(read_lines(last_lines(stream, count)))
 
 
+def newest(path: Path, count: int) -> list[str]:
+    """The same, newest first; empty if they cannot be read."""
+    try:
+        return tail(path, count)[::-1]
+    except OSError:
+        return []
+
+
 def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}") if number else path

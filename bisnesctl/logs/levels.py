@@ -1,7 +1,7 @@
 """The levels at which processes log, which can be changed for a time without a restart.
 
-An operator writes a small file for each process, and each process looks for its own once a second. A level ends by
-itself, and with the process: the next start logs at LOG_LEVEL again.
+An operator writes a small file for each process, and each process looks for its own when a file of the folder changes.
+A level ends by itself, and with the process: the next start logs at LOG_LEVEL again.
 """
 
 import contextlib
@@ -17,12 +17,15 @@ from pathlib import Path
 import structlog
 
 from bisnesctl.host import disk, process_stat, process_times
+from bisnesctl.host.folder_watch import FolderWatch
 from bisnesctl.logs.formats import LEVELS
 
 #: The folder of the files, below `run_dir`.
 FOLDER = "log-levels"
-#: Seconds between two looks of a process.
-LOOK_INTERVAL_SECONDS = 1.0
+#: Seconds between two looks of a process if no change is noticed: after the machine slept, or on a strange file system.
+LOOK_INTERVAL_SECONDS = 60.0
+#: The same if changes cannot be noticed.
+POLL_INTERVAL_SECONDS = 1.0
 #: The level of programs that do not read LOG_LEVEL.
 USUAL = "info"
 #: Loggers of our own code. Libraries stay at info: at debug, some log what they send.
@@ -46,6 +49,11 @@ class TimedLevel:
     def applies(self, started: float) -> bool:
         """Whether it is in force for a process that started then (CLOCK_BOOTTIME)."""
         return self.boot == _boot() and started <= self.since and process_times.boottime() < self.until
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until it ends."""
+        return max(self.until - process_times.boottime(), 0.0)
 
     @property
     def ends_at(self) -> float:
@@ -92,13 +100,14 @@ class LevelWatch:
     def __init__(self, run_dir: Path, instance: str, usual: str, apply: Callable[[str], None] = apply) -> None:
         """`usual`: the level at all other times."""
         self._run_dir, self._instance, self._usual, self._apply = run_dir, instance, usual, apply
+        self.folder = run_dir / FOLDER
         self._started = process_stat.read(os.getpid()).started_at
         self._seen: tuple[int, int] | None = None  # of the file: its inode and when it was changed
         self._timed: TimedLevel | None = None
         self._level = usual
 
-    def look(self) -> None:
-        """Applies the level that is in force now, if it has changed."""
+    def look(self) -> float:
+        """Applies the level that is in force now, if it has changed; returns the seconds until the next look."""
         seen = self._stat()
         if seen != self._seen:
             self._seen, self._timed = seen, read(self._run_dir, self._instance) if seen else None
@@ -109,6 +118,7 @@ class LevelWatch:
             log.info("log_level.changed", to=level, before=self._level)
             self._apply(level)
             self._level = level
+        return LOOK_INTERVAL_SECONDS if timed is None else min(timed.seconds_left, LOOK_INTERVAL_SECONDS)
 
     def _stat(self) -> tuple[int, int] | None:
         with contextlib.suppress(OSError):
@@ -126,9 +136,17 @@ def watch(run_dir: Path, instance: str, usual: str) -> None:
 
 
 def _look_on(looks: LevelWatch) -> None:
+    folder: FolderWatch | None = None
     while True:
-        looks.look()
-        time.sleep(LOOK_INTERVAL_SECONDS)
+        try:
+            folder = folder or FolderWatch(looks.folder)
+            looks.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.begin()
+        except OSError:  # a full disk, or a user with too many watches
+            looks.look()
+            time.sleep(POLL_INTERVAL_SECONDS)
+        else:
+            folder.wait(looks.look())
 
 
 def _path(run_dir: Path, instance: str) -> Path:

@@ -18,11 +18,11 @@ class Poller:
         self._thread.start()
 
     def wake(self) -> None:
-        """Has it read soon."""
+        """Asks for the next read now."""
         self._wanted.set()
 
     def stop(self) -> None:
-        """Has the thread end after its current read; does not wait for it."""
+        """Ends the thread after its current read; does not wait for it."""
         self._ended = True
         self._wanted.set()
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from bisnesctl import formatting
@@ -145,7 +145,9 @@ def _longest(words: Iterable[str], limits: tuple[int, int]) -> int:
 def _fitted(words: str, width: int, from_start: bool = False) -> str:
     """The words in exactly this width; what is cut is marked. `from_start`: cuts the beginning instead of the end."""
     text = rest = printable.one_line(words)
+    if not from_start and cell_len(text) > width:
+        return f"{set_cell_size(text, width - 1)}…"
     while cell_len(text) > width:
-        rest = rest[1:] if from_start else rest[:-1]
-        text = f"…{rest}" if from_start else f"{rest}…"
-    return text + " " * (width - cell_len(text))
+        rest = rest[1:]
+        text = f"…{rest}"
+    return set_cell_size(text, width)

@@ -1,11 +1,10 @@
 """The texts of the live screen around its list. Words of others are escaped, and none of them is markup."""
 
-import time
 from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from bisnesctl import formatting, moments
+from bisnesctl import formatting
 from bisnesctl.database import event_rows
 from bisnesctl.database.event_log import LoggedEvent
 from bisnesctl.database.event_sentences import sentence
@@ -15,7 +14,7 @@ from bisnesctl.monit.actions import Outcome
 from bisnesctl.monit.rows import Level, Row
 from bisnesctl.monit.source import Details, Snapshot
 from bisnesctl.monit.table import SIGNS
-from bisnesctl.terminal import printable
+from bisnesctl.terminal import event_view, printable
 
 _LINKS = {
     "blocks": ("✗", "red"),
@@ -24,7 +23,6 @@ _LINKS = {
     "unseen": ("?", "yellow"),
     "ok": ("✓", "green"),
 }
-_SEVERITIES = {"info": "dim", "warning": "yellow", "error": "red", "critical": "bold red"}
 _CONDITIONS = {
     "new": "nothing was started here yet. Type: {command}",
     "stopping": "everything is being stopped",
@@ -176,10 +174,9 @@ def events(details: Details | None, count: int | None = None) -> Text:
 
 
 def _event(event: LoggedEvent) -> Text:
-    today = time.strftime("%Y-%m-%d ", time.localtime())
     return Text.assemble(
-        (moments.shown(event.at).removeprefix(today), "dim"),
-        (f" {event.severity} ", _SEVERITIES.get(event.severity, "red")),
+        (event_view.short_time(event.at), "dim"),
+        (f" {event.severity} ", event_view.COLOURS.get(event.severity, "red")),
         _one(sentence(event)),
     )
 

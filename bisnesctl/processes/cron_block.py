@@ -63,14 +63,14 @@ def render(settings: Settings, heal: bool, system: bool = False) -> list[str]:
 
 def _command(settings: Settings) -> str:
     """The beginning of every command. cron reads `%` as the end of a line."""
-    folders = dict.fromkeys([str(Path(sys.executable).parent), *SYSTEM_PATH.split(":")])
+    release = paths.current_tool(settings.home)
+    program = [str(release)] if release else [sys.executable, "-m", "bisnesctl"]
+    folders = dict.fromkeys([str(Path(program[0]).parent), *SYSTEM_PATH.split(":")])
     environment = {"HOME": _user().pw_dir, "PATH": ":".join(folders), "BISNES_ENV": str(settings.env_file)}
     words = [
         "/usr/bin/env",
         *(f"{name}={text}" for name, text in environment.items()),
-        sys.executable,
-        "-m",
-        "bisnesctl",
+        *program,
     ]
     return shlex.join(words).replace("%", r"\%")
 

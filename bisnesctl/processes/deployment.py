@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NotRunning, Shu
 from bisnesctl.host import disk
 from bisnesctl.host.absence import absence
 from bisnesctl.naming import SESSION, session_name
-from bisnesctl.processes import failed_start, scales, stop_records
+from bisnesctl.processes import failed_start, known_good, scales, stop_records, switch_records
 from bisnesctl.processes.extras import find_extras, in_start_order, left_out_explained
 from bisnesctl.processes.failed_start import FailedStart
 from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF, File
@@ -51,10 +51,17 @@ class LastStart:
     only: tuple[str, ...] = ()
     #: When it was started or changed its mode, in seconds since the epoch; 0 if an operator stopped it.
     since: float = 0.0
+    #: Whether the programs of the other mode run too, because bots are being moved between the modes.
+    beside: bool = False
 
     def expected(self, instances: list[Instance]) -> list[Instance]:
         """The instances that should run."""
-        return in_mode(instances, self.mode, self.only)
+        return _in_modes(instances, self.mode, self.only, self.beside)
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """The modes whose programs run."""
+        return frozenset(Mode) if self.beside else frozenset({self.mode})
 
 
 @dataclass(frozen=True, order=True)
@@ -108,7 +115,8 @@ class Deployment:
     def instances(self) -> list[Instance]:
         """The instances that may run here, in order of start, with the sessions of this moment."""
         sessions = find_sessions(self.settings) if self.settings.enable_wwebjs else []
-        return [*expand(self.settings), *(each.instance(self.settings) for each in sessions)]
+        programs = known_good.applied(self.settings.run_dir, expand(self.settings))
+        return [*programs, *(each.instance(self.settings) for each in sessions)]
 
     def known(self, processes: Mapping[str, Process]) -> list[Instance]:
         """The instances that may run here, and the extra ones that run, in order of start."""
@@ -131,20 +139,31 @@ class Deployment:
         found = self.last_start
         return found.mode if found else Mode.MULTIPROCESS
 
-    def wanted(self, mode: Mode, only: tuple[str, ...]) -> list[Instance]:
-        """The instances of a mode, limited to these names and the programs that these need."""
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """The modes whose programs were started last: one, or both while bots are moved."""
+        found = self.last_start
+        return found.modes if found else frozenset({Mode.MULTIPROCESS})
+
+    def wanted(self, mode: Mode, only: tuple[str, ...], beside: bool = False) -> list[Instance]:
+        """The instances of a mode, limited to these names and the programs that these need.
+
+        `beside`: those of the other mode too.
+        """
         with left_out_explained(self.settings):
-            return in_mode(self.instances, mode, only)
+            return _in_modes(self.instances, mode, only, beside)
 
     @contextlib.contextmanager
     def observed(
-        self, command: str, mode: Mode, only: tuple[str, ...], report: Callable[[str], None] = lambda text: None
-    ) -> Iterator[Observation]:
+        self, command: str, mode: Mode, only: tuple[str, ...], report: Callable[[str], None] = lambda text: None,
+        beside: bool = False,
+    ) -> Iterator[Observation]:  # fmt: skip
         """Within it, the deployment is locked; yields how it is. Raises as `lock` and `wanted` do."""
         with self.lock(command, report=report):
             condition = self.condition()
             processes = self.processes() if condition is Condition.RUNNING else {}
-            yield Observation(condition, self.wanted(mode, only), _active(self.known(processes), processes))
+            wanted = self.wanted(mode, only, beside)
+            yield Observation(condition, wanted, _active(self.known(processes), processes))
 
     def supervisor_pid(self) -> int | None:
         """The pid of this home's supervisord, even if it does not answer; None if it does not run."""
@@ -251,6 +270,7 @@ class Deployment:
         try:
             if not _locked(handle, patience_seconds, lambda: report(f"waiting for {_quoted_holder(path)}")):
                 raise Conflict(f"another command is running here: {_holder(path)}; wait, or end it")
+            switch_records.refuse_others(self.settings.home)
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"bisnesctl {command} (pid {os.getpid()})\n".encode(), 0)
@@ -271,6 +291,11 @@ class Deployment:
         finally:
             os.close(handle)
         return False
+
+
+def _in_modes(instances: list[Instance], mode: Mode, only: tuple[str, ...], beside: bool) -> list[Instance]:
+    names = {each.name for each in in_mode(instances, mode, only)}
+    return [each for each in instances if each.name in names or (beside and mode not in each.program.modes)]
 
 
 def _active(instances: list[Instance], processes: Mapping[str, Process]) -> list[Instance]:
@@ -305,17 +330,22 @@ def read_last_start(run_dir: Path) -> LastStart | None:
     """The recorded start; None if there was none, or its file is damaged."""
     try:
         found = json.loads((run_dir / LAST_START).read_text())
-        return LastStart(Mode(found["mode"]), bool(found["sandbox"]), tuple(found["only"]), float(found["since"]))
+        return LastStart(
+            Mode(found["mode"]), bool(found["sandbox"]), tuple(found["only"]), float(found["since"]),
+            bool(found.get("beside")),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def record_start(run_dir: Path, mode: Mode, sandbox: bool, only: tuple[str, ...]) -> None:
+def record_start(run_dir: Path, mode: Mode, sandbox: bool, only: tuple[str, ...], beside: bool = False) -> None:
     """Records a start. If the deployment runs in the same way already, the recorded time stays."""
     failed_start.remove(run_dir)
     old = read_last_start(run_dir)
     if old is None or not old.since or (old.mode, old.sandbox, old.only) != (mode, sandbox, only):
-        File(LAST_START, json.dumps(asdict(LastStart(mode, sandbox, only, time.time())))).write(run_dir)
+        File(LAST_START, json.dumps(asdict(LastStart(mode, sandbox, only, time.time(), beside)))).write(run_dir)
+    elif old.beside != beside:
+        File(LAST_START, json.dumps(asdict(replace(old, beside=beside)))).write(run_dir)
 
 
 def record_stop(run_dir: Path) -> None:
@@ -323,7 +353,7 @@ def record_stop(run_dir: Path) -> None:
     failed_start.remove(run_dir)
     old = read_last_start(run_dir)
     if old is not None:
-        content = json.dumps(asdict(LastStart(old.mode, old.sandbox, old.only))).encode()
+        content = json.dumps(asdict(replace(old, since=0.0))).encode()
         with disk.writing(run_dir / LAST_START):
             disk.refresh(run_dir / LAST_START, content)  # works on a full disk too
         stop_records.add(run_dir, [stop_records.EVERYTHING])

@@ -1,4 +1,5 @@
-"""Renders the configuration of a reverse proxy: nginx with TLS in front of the API and the receiver of webhooks."""
+"""Renders the configuration of a reverse proxy: nginx with TLS in front of the API, the receiver of webhooks and the
+dashboard."""
 
 import re
 from urllib.parse import urlsplit
@@ -28,6 +29,7 @@ def render_nginx(settings: Settings) -> File:
     content = jinja2.Template(template, undefined=jinja2.StrictUndefined, keep_trailing_newline=True).render(
         api=_upstream(settings.api_host, settings.api_port),
         webhooks=_upstream(settings.meta_host, settings.meta_port),
+        dashboard=_upstream(settings.dashboard_host, settings.dashboard_port) if settings.enable_dashboard else "",
         name=name,
         certificate=f"{CERTIFICATES}/{name}/fullchain.pem",
         certificate_key=f"{CERTIFICATES}/{name}/privkey.pem",

@@ -11,7 +11,7 @@ import resource
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -141,11 +141,16 @@ def _group(members: list[Instance], settings: Settings, variables: dict[str, str
 
 def _command(program: Program, settings: Settings, variables: dict[str, str]) -> tuple[str, ...]:
     """The command line, wrapped so that the process stops when supervisord dies, even by SIGKILL."""
-    values = {**settings.model_dump(), **variables}
-    command = tuple(word.format_map(values) for word in shlex.split(program.command))
+    command = own_command(program, settings, variables)
     if program.has_children:
         command = (variables["python"], "-I", "-S", variables["shim"], str(program.kill_timeout), *command)
     return (variables["setpriv"], "--pdeathsig", program.stop_signal, "--", *command)
+
+
+def own_command(program: Program, settings: Settings, variables: Mapping[str, str]) -> tuple[str, ...]:
+    """The command line of a program without what is wrapped around it. `variables`: those of `render`, and its own."""
+    values = {"python": sys.executable, **settings.model_dump(), **variables}
+    return tuple(word.format_map(values) for word in shlex.split(program.command))
 
 
 def _template() -> "jinja2.Template":

@@ -51,7 +51,7 @@ class RolloutRecord:
     @property
     def interrupted(self) -> bool:
         """Whether the command ended without a word, for example because of a SIGKILL."""
-        return not self.failed and not _runs(self.pid, self.pid_started)
+        return not self.failed and not process_stat.runs(self.pid, self.pid_started)
 
     def missing(self, processes: Mapping[str, Process]) -> str:
         """The instance that an interrupted rollout stopped and did not start again; empty if there is none."""
@@ -107,6 +107,19 @@ def finish(run_dir: Path) -> None:
         (run_dir / FILE).unlink()
 
 
+def forget(run_dir: Path, since: float) -> None:
+    """Removes the records of rollouts that began at this time or later, in seconds since the epoch."""
+    before = read(run_dir)
+    if before is None:
+        return
+    kept = [replace(each, earlier=()) for each in (before, *before.earlier) if each.at < since]
+    if kept:
+        write(run_dir, replace(kept[0], earlier=tuple(kept[1:])))
+        return
+    with contextlib.suppress(OSError):
+        (run_dir / FILE).unlink()
+
+
 def read(run_dir: Path) -> RolloutRecord | None:
     """The record of a rollout that is under way, failed or was interrupted; None if there is none."""
     try:
@@ -118,11 +131,3 @@ def read(run_dir: Path) -> RolloutRecord | None:
 def _record(found: dict[str, Any]) -> RolloutRecord:
     earlier = tuple(_record(each) for each in found.get("earlier", ()))
     return RolloutRecord(**found | {"left": tuple(found["left"]), "earlier": earlier})
-
-
-def _runs(pid: int, started_at: float) -> bool:
-    try:
-        found = process_stat.read(pid)
-    except OSError:
-        return False
-    return found.state != "Z" and abs(found.started_at - started_at) < 1

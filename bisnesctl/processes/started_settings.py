@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from bisnesctl import release
 from bisnesctl.host import disk, process_environment, process_stat
 from bisnesctl.processes.topology import Instance
 from bisnesctl.release import Release
+from bisnesctl.setting_fields import SecretStr
 from bisnesctl.settings import Settings
 
 #: The folder of the files, below `run_dir`.
@@ -34,6 +33,7 @@ _READERS: dict[str, frozenset[str]] = {
         ("api_host", "api legacy"),
         ("port", "legacy"),
         ("meta_host meta_port", "meta"),
+        ("dashboard_host dashboard_port", "dashboard"),
         ("wwebjs_port database_pool_wwebjs_max", "wwebjs"),
         ("database_pool_meta_max", "meta meta-worker"),
         ("max_sessions wwebjs_memory_mb", "wwebjs legacy"),
@@ -47,6 +47,7 @@ _READERS: dict[str, frozenset[str]] = {
         ("bot_check_minutes", "meta-worker legacy"),
         ("disk_critical_mb", "guard"),
         ("api_instances meta_instances enable_meta enable_wwebjs disk_warning_mb operator_key", ""),
+        ("enable_dashboard", ""),
         ("api_health_endpoint meta_health_endpoint wwebjs_health_endpoint", ""),
         ("postgres_bin redis_bin sandbox bisnes_home encryption_key_previous", ""),
         ("alert_urls alert_command alert_check_interval alert_resolve_seconds alert_repeat_hours", ""),
@@ -179,7 +180,7 @@ def _read(file: Path) -> _Record | None:
     try:
         found = json.loads(file.read_text())
         values, own = found.get("values", {}), found.get("release")  # an earlier release does not write them
-        started = Release(str(own["version"]), str(own["revision"])) if own else None
+        started = Release(str(own["version"]), str(own["revision"]), int(own.get("number", 0))) if own else None
         return _Record(int(found["pid"]), str(found["key"]), dict(found["digests"]), dict(values), started)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -211,7 +211,8 @@ def launch(
 
     It is a daemon, or in the foreground a child that ends with this process. Raises `StartFailed` with its output.
     """
-    command = [sys.executable, "-m", SUPERVISORD, "-c", str(config)]
+    # -P: a checkout in the working directory must not replace the modules of the release.
+    command = [sys.executable, "-P", "-m", SUPERVISORD, "-c", str(config)]
     if foreground:
         command = ["setpriv", "--pdeathsig", "TERM", "--", *command, "--nodaemon", "--silent"]
     child = subprocess.Popen(

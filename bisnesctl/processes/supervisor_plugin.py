@@ -6,6 +6,9 @@ writes a byte to a socket that supervisord's loop polls, so that an end is notic
 internals of supervisord (`get_socket_map`, and the methods that its loop calls on a dispatcher), hence the pinned
 version and the contract test.
 
+While every process runs or stays stopped, nothing depends on the time, and the loop waits longer than its second: it
+looks after every signal, call, output and event of a child anyway.
+
 The calls keep "ended by itself" and "stopped by an operator" apart without a race: operators call `settle`, the guard
 calls `revive`. `refit` changes the configuration of one member of a group, so that the others need not stop. `hold`
 keeps a socket open while the only process that listens on it is restarted. After an end by itself, that happens without
@@ -22,7 +25,7 @@ from supervisor import events
 from supervisor.options import split_namespec
 from supervisor.rpcinterface import SupervisorNamespaceRPCInterface
 from supervisor.socket_manager import SocketManager
-from supervisor.states import STOPPED_STATES, ProcessStates
+from supervisor.states import STOPPED_STATES, ProcessStates, SupervisorStates
 from supervisor.xmlrpc import Faults, RPCError
 
 from bisnesctl.processes import supervisor_logs
@@ -32,12 +35,17 @@ _ENDED = (ProcessStates.EXITED, ProcessStates.FATAL)
 #: Seconds for which clients of a process that ended by itself wait for the next one. The guard starts it sooner, unless
 #: it ends again and again.
 RESTART_SECONDS = 10.0
+#: Seconds for which the loop of supervisord waits, at most, while nothing depends on the time. Its shortest tick.
+QUIET_SECONDS = 5.0
+#: States that only a call or an end of the process can change.
+_LASTING = (ProcessStates.RUNNING, ProcessStates.STOPPED, *_ENDED)
 
 
 def make_interface(supervisord: Any) -> "Interface":
     """The entry point of `[rpcinterface:wakeup]`."""
     supervisor_logs.install(supervisord.options.logger)
     sockets = supervisord.options.get_socket_map()
+    supervisord.options.poller = _PatientPoller(supervisord)
     wakeup = _Wakeup()
     sockets[wakeup.fileno()] = wakeup
     return Interface(supervisord, wakeup)
@@ -159,6 +167,34 @@ def _is_fitted(group: Any, fresh: Any) -> bool:
         return False
     sockets = (getattr(each, "fcgi_sock", None) for each in group.processes.values())
     return all(each is None or each._get() is group.socket_manager.socket for each in sockets)
+
+
+class _PatientPoller:
+    """supervisord's poller, which waits longer while nothing depends on the time."""
+
+    def __init__(self, supervisord: Any) -> None:
+        self._supervisord, self._poller = supervisord, supervisord.options.poller
+
+    def poll(self, timeout: float) -> Any:
+        return self._poller.poll(QUIET_SECONDS if self._is_quiet() else timeout)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._poller, name)
+
+    def _is_quiet(self) -> bool:
+        groups = self._supervisord.process_groups.values()
+        return self._supervisord.options.mood == SupervisorStates.RUNNING and all(
+            not getattr(group, "event_buffer", None) and all(map(_lasts, group.processes.values())) for group in groups
+        )
+
+
+def _lasts(process: Any) -> bool:
+    """Whether supervisord itself does not change the state of a process."""
+    if process.state not in _LASTING:
+        return False
+    if process.state == ProcessStates.EXITED:
+        return not process.config.autorestart
+    return process.state != ProcessStates.STOPPED or bool(process.laststart) or not process.config.autostart
 
 
 class _Wakeup:

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     WWEBJS = "wwebjs"
     SESSIONS = "sessions"
     EVENTS = "events"
+    DASHBOARD = "dashboard"
     #: The guard, the alerts, the embedded servers and the sandbox.
     INFRASTRUCTURE = "infrastructure"
 
@@ -96,6 +97,8 @@ class Program:
     is_listener: bool = False
     #: Its instances come and go while everything runs (see `session_programs`), so `expand` leaves it out.
     dynamic: bool = False
+    #: It is no program of ours: it has no heartbeat, and its answers have a form of their own.
+    is_foreign: bool = False
     #: Modes that start without it if it cannot be started.
     optional_in: frozenset[Mode] = frozenset()
 
@@ -110,6 +113,8 @@ class Program:
         return self.priority < Program.priority
 
 
+#: The program of the legacy mode.
+LEGACY = "legacy"
 #: It listens on the socket that supervisord passes to it.
 _GUNICORN = "{python} -m gunicorn -c python:services.gunicorn_conf --no-control-socket -b fd://0"
 
@@ -155,7 +160,7 @@ PROGRAMS: tuple[Program, ...] = (
         "redis",
         "the embedded Redis",
         "{redis} --port 0 --unixsocket {redis_socket} --unixsocketperm 700 --dir {redis_data}"
-        " --appendonly yes --save '' --daemonize no",
+        " --appendonly yes --save '' --daemonize no --hz 1",
         modes=BOTH,
         needs="embedded_redis",
         probe="redis",
@@ -264,6 +269,20 @@ PROGRAMS: tuple[Program, ...] = (
         dynamic=True,
     ),
     Program(
+        "dashboard",
+        "shows all of this to people in a browser",
+        f"{_GUNICORN} services.dashboard.service:create_service()",
+        Kind.DASHBOARD,
+        modes=BOTH,
+        address=("dashboard_host", "dashboard_port"),
+        shared_socket=True,
+        needs="enable_dashboard",
+        hang_check=True,
+        memory=512,
+        has_children=True,
+        optional_in=BOTH,
+    ),
+    Program(
         "legacy",
         "API and channels in one process",
         f"{_GUNICORN} services.legacy:app",
@@ -330,9 +349,25 @@ class Instance:
 
 def expand(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> list[Instance]:
     """All instances that these settings allow, of every mode, in order of start."""
-    chosen = [row for row in programs if not row.dynamic and (row.needs is None or getattr(settings, row.needs))]
+    rows = [
+        _former_server(row, settings) if row.name == LEGACY and settings.legacy_command else row for row in programs
+    ]
+    chosen = [row for row in rows if not row.dynamic and (row.needs is None or getattr(settings, row.needs))]
     chosen.sort(key=lambda row: row.priority)
     return [instance_of(row, name, settings) for row in chosen for name in _names(row, settings)]
+
+
+def _former_server(row: Program, settings: Settings) -> Program:
+    """The row of the legacy process if the former server runs in its place: it binds its port itself, as PORT."""
+    return replace(
+        row,
+        about="the former server (LEGACY_COMMAND)",
+        command=settings.legacy_command.replace("{", "{{").replace("}", "}}"),
+        health_path=settings.legacy_health_url or "/health",
+        shared_socket=False,
+        hang_check=False,
+        is_foreign=True,
+    )
 
 
 def program(name: str) -> Program:
@@ -457,14 +492,20 @@ class UnknownName(UsageError):
         self.name = name
 
 
+def instances_instead(name: str, instances: Sequence[Instance]) -> str:
+    """The instances of a program, as the end of a sentence, if the name is that of one that it does not have."""
+    own = [each.name for each in instances if each.program.name == name.rpartition("-")[0]]
+    if not own or not name.rpartition("-")[2].isdecimal():
+        return ""
+    return f"there is only {own[0]}" if len(own) == 1 else f"there are {', '.join(own[:-1])} and {own[-1]}"
+
+
 def near_names(name: str, instances: Sequence[Instance]) -> str:
     """The names that an unknown one may mean, as the end of a sentence; empty if it resembles none."""
     if name.isdecimal():
         return "names replace ids, `bisnesctl status` lists them"
-    own = [each.name for each in instances if each.program.name == name.rpartition("-")[0]]
-    if own and name.rpartition("-")[2].isdecimal():
-        listed = " and ".join(filter(None, (", ".join(own[:-1]), own[-1])))
-        return f"there {'is' if len(own) == 1 else 'are'} {listed}"
+    if existing := instances_instead(name, instances):
+        return existing
     known = (word for each in instances for word in (each.program.name, each.name))
     words = dict.fromkeys([EVERYTHING, *known, *ALIASES])
     meant = difflib.get_close_matches(name.lower(), words, 2, SIMILARITY)

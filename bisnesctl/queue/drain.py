@@ -58,6 +58,8 @@ class Drain:
     def progress(self) -> str:
         """How far it is, in a line."""
         rate = self.rate
+        if len(self._seen) == 1:
+            return self.left_text
         if rate <= 0:
             return f"{self.left_text}; none fewer in the last {duration(self._seen[-1][0] - self._seen[0][0])}"
         return f"{self.left_text}; {rate:.1f} a second; {duration(self.left / rate)} to go"

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from bisnesctl.bots.causes import causes_of
 from bisnesctl.database import retries
 from bisnesctl.database.event_sql import NOW, ack_event
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import UsageError
-from bisnesctl.queue.messages import MessageDetails, get
+from bisnesctl.queue.messages import MessageDetails, find_place, get
 
 #: The code of messages that were cancelled.
 CANCELLED = "cancelled"
@@ -105,7 +106,10 @@ def retry(connection: Connection, message_id: str, company: str | None = None) -
         raise NotRetryable(f"message {message.id} may have been sent: ask the recipient, then `{message.next}`")
     if message.state in UNFINISHED:
         if message.worker is None and try_now(connection, message.id):
-            return f"message {message.id}: its chat is tried now"
+            place = find_place(connection, message.id)
+            cause = next(causes_of(place.bot), None) if place is not None and place.bot is not None else None
+            when = "now" if cause is None else f"as soon as this has ended: {cause.text}"
+            return f"message {message.id}: its chat is tried {when}"
         raise NotRetryable(f"message {message.id} is not retried, since it is {message.state}: {message.reason}")
     if message.state != "failed":
         raise NotRetryable(f"message {message.id} is not retried: {_state(message)}")

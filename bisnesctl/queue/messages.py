@@ -12,6 +12,7 @@ from bisnesctl.bots import causes
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import UsageError
 from bisnesctl.queue import reasons
+from bisnesctl.queue.lane_sql import FINISHED
 from bisnesctl.queue.reasons import Place
 from bisnesctl.queue.states import MAX_PAGE, State
 from bisnesctl.queue.stats import HELD
@@ -77,7 +78,7 @@ _LANES = f"""lanes AS (
     SELECT l.bot_id, l.chat_id, f.id AS first, s.low, s.high, s.skip
     FROM bot b JOIN lane l ON l.bot_id = b.id CROSS JOIN LATERAL (
         SELECT o.id FROM outbox o WHERE o.bot_id = l.bot_id AND o.chat_id = l.chat_id
-            AND o.id > CASE WHEN l.done < 0 THEN -l.done - 1 ELSE l.done END AND o.status <= 'sending'
+            AND o.id > {FINISHED} AND o.status <= 'sending'
         ORDER BY o.id LIMIT 1) f
     CROSS JOIN LATERAL (
         SELECT l.claim IS NOT NULL AS claimed, l.claim IS NULL AND l.due > now() AS later) t
@@ -136,13 +137,13 @@ FROM unnest(%(bots)s::int[], %(chats)s::text[], %(ids)s::bigint[]) AS chosen (bo
     LEFT JOIN phone_configs c ON c.id = o.bot_id AND c.company_id = o.company_id
     LEFT JOIN LATERAL (
         SELECT e.* FROM outbox e WHERE e.bot_id = o.bot_id AND e.chat_id = o.chat_id AND o.status <= 'sending'
-            AND e.id > CASE WHEN l.done < 0 THEN -l.done - 1 ELSE l.done END AND e.status <= 'sending'
+            AND e.id > {FINISHED} AND e.status <= 'sending'
         ORDER BY e.id LIMIT 1) f ON true
 ORDER BY o.id"""
-_AHEAD = """
+_AHEAD = f"""
 SELECT count(*)::int FROM outbox o JOIN lane l USING (bot_id, chat_id)
 WHERE o.bot_id = %s AND o.chat_id = %s AND o.id < %s AND o.status <= 'sending'
-    AND o.id > CASE WHEN l.done < 0 THEN -l.done - 1 ELSE l.done END"""
+    AND o.id > {FINISHED}"""
 _BY_ID = """
 SELECT bot_id, chat_id, id FROM outbox
 WHERE message_id = %(id)s::uuid AND (%(company)s IS NULL OR company_id = %(company)s)"""
@@ -155,7 +156,8 @@ _Key = tuple[int, str, int]
 
 def find(connection: Connection, wanted: QueueFilter, limit: int, after: int = 0) -> tuple[list[QueuedMessage], bool]:
     """The messages that match, oldest first, and whether there are more. `after`: the `number` of the last one seen."""
-    values = _values(wanted) | {"after": after, "limit": min(limit, MAX_PAGE) + 1}
+    limit = min(limit, MAX_PAGE)
+    values = _values(wanted) | {"after": after, "limit": limit + 1}
     statements = {State.FAILED: _FAILED, State.UNKNOWN: _UNKNOWN}
     keys = query(connection, statements.get(wanted.state, _WAITING) if wanted.state else _WAITING, values)
     places = _places(connection, [(bot, chat, number) for bot, chat, number in keys[:limit]])
@@ -203,7 +205,7 @@ def ahead_of(connection: Connection, place: Place) -> int:
 
 
 def get(connection: Connection, message_id: str, company: str | None = None) -> MessageDetails:
-    """The same. Raises `UsageError` if there is no such message."""
+    """The message as `find_by_id` finds it. Raises `UsageError` if there is none."""
     found = find_by_id(connection, message_id, company)
     if found is None:
         raise UsageError(f"there is no message {message_id}: `bisnesctl queue list` shows those that wait")

@@ -1,4 +1,4 @@
-"""Pauses: an operator has a bot send nothing. Messages are accepted and wait meanwhile.
+"""Pauses: an operator keeps a bot from sending. Messages are accepted and wait meanwhile.
 
 A pause is independent of the holds of a bot: neither a check nor a new credential ends it, and its end does not end
 them. Lock order: event_feed, then bot_pace.

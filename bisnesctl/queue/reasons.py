@@ -12,6 +12,7 @@ from bisnesctl.database.retries import refusal
 #: A reason, and the command that changes it; None: nothing is to be done.
 Reason = tuple[str, str | None]
 
+_NO_REASON = "no reason is stored"
 _UNFINISHED = ("queued", "waiting", "sending")
 
 
@@ -78,13 +79,14 @@ def _outcome(place: Place) -> Reason:
     row = place.row
     error = ": ".join(filter(None, (row["code"], row["error"])))
     if row["status"] == "unknown":
-        return f"it may have been sent: {error}", f"bisnesctl dead-letters resolve --as sent|failed|again {row['id']}"
+        said = f": {error}" if error else ""
+        return f"it may have been sent{said}", f"bisnesctl dead-letters resolve --as sent|failed|again {row['id']}"
     if row["status"] != "failed":
         report = "" if row["status"] == "sent" else f"; its last report is {row['status']}"
         return f"it was sent{report}", None
     if why := refusal(row["code"], row["error"], row["provider_id"] is not None, place.bot is None):
-        return f"it failed: {error or 'no reason is stored'}; {why}", None
-    return f"it failed: {error}", f"bisnesctl queue retry {row['id']}"
+        return f"it failed: {error or _NO_REASON}; {why}", None
+    return f"it failed: {error or _NO_REASON}", f"bisnesctl queue retry {row['id']}"
 
 
 def _in_hand(row: dict[str, Any]) -> Reason:

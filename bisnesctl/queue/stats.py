@@ -12,6 +12,7 @@ from itertools import groupby
 from psycopg2 import errors as refusals
 
 from bisnesctl.database.postgres import Connection, query
+from bisnesctl.queue.lane_sql import FINISHED
 
 #: Chats whose messages are counted in one transaction.
 CHATS_PER_TRANSACTION = 2000
@@ -50,7 +51,7 @@ WITH bot AS (
     SELECT l.bot_id, extract(epoch FROM now() - min(f.accepted_at))::float AS age
     FROM lane l CROSS JOIN LATERAL (
         SELECT o.accepted_at FROM outbox o WHERE o.bot_id = l.bot_id AND o.chat_id = l.chat_id
-            AND o.id > CASE WHEN l.done < 0 THEN -l.done - 1 ELSE l.done END
+            AND o.id > {FINISHED}
             AND o.status <= 'sending' AND (l.claim IS NULL OR o.id <> l.head)
         ORDER BY o.id LIMIT 1) f
     WHERE l.pending > 0 AND l.bot_id IN (SELECT id FROM bot) GROUP BY l.bot_id

@@ -63,6 +63,7 @@ RULES: tuple[Rule, ...] = (
         f"since < {CUTOFF} AND NOT EXISTS (SELECT FROM outbox o WHERE o.message_id = unknown_message.message_id"
         " AND o.status = 'unknown')",
     ),
+    _rows("trial copies", "trial_copy", "all", 7, f"copied_at < {CUTOFF}"),
     _rows("audit records", "audit_record", "all", "audit_keep_days", f"at < {CUTOFF}"),
     Rule(
         "failed deliveries", "webhook_delivery", "that no webhook accepted: they become dead letters",

@@ -45,9 +45,14 @@ class Outcome:
     deleted: dict[str, int] = field(default_factory=dict)
     #: Why rules failed, by kind.
     failed: dict[str, str] = field(default_factory=dict)
-    #: Whether there was more to delete.
-    unfinished: bool = False
+    #: The kinds of which there was more to delete.
+    left: set[str] = field(default_factory=set)
     seconds: float = 0.0
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there was more to delete."""
+        return bool(self.left)
 
 
 def sleep(seconds: float) -> bool:
@@ -73,6 +78,9 @@ def run(
             if rule.after in outcome.failed:
                 outcome.failed[rule.name] = f"{rule.after} must be deleted first"
                 continue
+            if rule.after in outcome.left:
+                outcome.left.add(rule.name)
+                continue
             try:
                 values = {"now": now, "days": rule.days(settings)}
             except ConfigError as error:
@@ -84,7 +92,7 @@ def run(
             if remove_files is not None:
                 _apply(connection, FILES, remove_files(), outcome, pause)
             elif query(connection, _FILES_WAIT) == [(True,)]:
-                outcome.unfinished = True
+                outcome.left.add(FILES)
         outcome.seconds = time.monotonic() - began
         records.record(connection, outcome.deleted, outcome.failed, outcome.unfinished, outcome.seconds)
         return outcome
@@ -113,7 +121,7 @@ def _apply(connection: Connection, name: str, batches: Iterator[int], outcome: O
             now = time.monotonic()
             stops = pause(min(now - batch_began, LONGEST_PAUSE_SECONDS))
             if stops or now - began > RULE_SECONDS:
-                outcome.unfinished = True
+                outcome.left.add(name)
                 return stops
             batch_began = time.monotonic()
     except (psycopg2.Error, BisnesError) as error:

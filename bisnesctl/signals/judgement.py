@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bisnesctl.health import verdict
+from bisnesctl.health import plugin_line, verdict
 from bisnesctl.health.verdict import HealthFinding, Verdict
 from bisnesctl.signals import bots, machine, processes, queues, servers
 from bisnesctl.signals.measurement import Measurement
@@ -94,9 +94,9 @@ def _is_repeated(reading: Reading, findings: Sequence[HealthFinding]) -> bool:
 def in_one_line(found: Measurement, thresholds: Thresholds = Thresholds()) -> tuple[Verdict, str]:
     """The verdict, and the line of a monitoring plugin: words, then performance data."""
     judgement = judge_all(found, thresholds)
-    words = _words(found, judgement, thresholds).replace("\n", " ").replace("|", "/")
     data = " ".join(performance(each, thresholds) for each in found.readings.values if _is_shown(each, thresholds))
-    return judgement.verdict, f"BISNES {judgement.verdict.name} - {words}{f' | {data}' if data else ''}"
+    words = _words(found, judgement, thresholds)
+    return judgement.verdict, plugin_line.line(judgement.verdict.name, words, data)
 
 
 def _words(found: Measurement, judgement: Judgement, thresholds: Thresholds) -> str:

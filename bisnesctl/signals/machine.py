@@ -58,7 +58,7 @@ DISK_USED = Signal(
 )
 DISK_FULL_IN = Signal(
     "disk_full_in",
-    "Time until a disk is full if it fills on as it did within the last days; absent if it does not fill.",
+    "Time until a disk is full at the rate of the last days; absent if it does not fill up.",
     Unit.SECONDS,
     Place.HOST,
     Runbook(
@@ -115,7 +115,8 @@ CERTIFICATE_EXPIRES_IN = Signal(
     critical=Range(3 * _DAY, math.inf),
     summary="the certificate of {host} expires in {value}: {reason}",
 )
-SIGNALS = (DISK_HEALTH, DISK_FREE, DISK_USED, DISK_FULL_IN, HOST_MEMORY, HOST_LOAD, CERTIFICATE_EXPIRES_IN)
+DISK_SIGNALS = (DISK_HEALTH, DISK_FREE, DISK_USED, DISK_FULL_IN)
+SIGNALS = (*DISK_SIGNALS, HOST_MEMORY, HOST_LOAD, CERTIFICATE_EXPIRES_IN)
 
 
 def read_disks(disks: Sequence[Disk], past: Mapping[str, Sequence[Sample]]) -> Iterator[Reading]:

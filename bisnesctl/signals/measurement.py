@@ -1,23 +1,27 @@
 """Measures all signals of a deployment. A place that does not answer is named; the rest is measured all the same."""
 
 import contextlib
-import os
+import math
+import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import psycopg2
 
 from bisnesctl.bots import check_records
 from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.database import postgres
+from bisnesctl.database.kept_connection import KeptConnection
 from bisnesctl.database.postgres import Connection
 from bisnesctl.errors import BisnesError
 from bisnesctl.health import guard_file, verdict
 from bisnesctl.health.guard_file import GUARD
 from bisnesctl.health.verdict import HealthFinding
 from bisnesctl.host import tree_memory, volumes
+from bisnesctl.host.bounded_call import BoundedCall
+from bisnesctl.naming import ALERTS
 from bisnesctl.processes.deployment import Condition, Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, memory_limit
@@ -29,12 +33,13 @@ from bisnesctl.signals.table import BY_NAME, MEASURED
 
 #: Seconds for each statement; its signals are not measured if it takes longer.
 DATABASE_TIMEOUT_SECONDS = 2
-#: Seconds for the disks, which have a shorter time limit of their own.
+#: Seconds for the disks, which have shorter time limits of their own.
 DISK_TIMEOUT_SECONDS = 30.0
 #: Seconds for the certificate, the name server included.
 CERTIFICATE_TIMEOUT_SECONDS = 8.0
-#: The instance of the evaluator of alerts.
-ALERTS = "alerts"
+#: Seconds for which a `Measurer` uses what is costly to measure and changes slowly: the memory of process trees, and
+#: the certificate.
+MEMORY_VALID_SECONDS, CERTIFICATE_VALID_SECONDS = 60.0, 600.0
 
 
 @dataclass
@@ -68,50 +73,96 @@ class Measurement:
         self.unmeasured |= {each.name: reason for each in signals}
 
 
-def measure(deployment: Deployment, refused: Collection[str] = ()) -> Measurement:
-    """Measures everything, within some seconds; nothing if nothing was ever started here. `refused`: why settings are
-    refused, beside those that the deployment names.
+class Measurer:
+    """Measures again and again: it keeps its connection to PostgreSQL, and what is costly to measure for a while."""
 
-    Works without PostgreSQL, Redis and supervisord.
-    """
-    found = Measurement(deployment)
-    if not deployment.was_tried:
+    def __init__(self) -> None:
+        self._kept = KeptConnection()
+        self._certificate = _Slow(CERTIFICATE_VALID_SECONDS)
+        self._memory = _Slow(MEMORY_VALID_SECONDS)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._kept.close()
+
+    def measure(self, deployment: Deployment, refused: Collection[str] = ()) -> Measurement:
+        """Measures everything, within some seconds; nothing if nothing was ever started here.
+
+        `refused`: why settings are refused, beside those that the deployment names. Works without PostgreSQL, Redis
+        and supervisord.
+        """
+        found = Measurement(deployment)
+        if not deployment.was_tried:
+            return found
+        settings = deployment.settings
+        past = history.read(settings.run_dir)
+        disks = BoundedCall(lambda: volumes.look(settings))
+        read_certificate = partial(machine.read_certificate, settings)
+        certificate = BoundedCall(lambda: self._certificate.read(settings.public_url, read_certificate))
+        figures = _measure_processes(found, self._kept, self._memory)
+        found.take(machine.DISK_SIGNALS, lambda: _measure_disks(found, disks.within(DISK_TIMEOUT_SECONDS), past))
+        found.take((machine.CERTIFICATE_EXPIRES_IN,), lambda: certificate.within(CERTIFICATE_TIMEOUT_SECONDS))
+        found.take((machine.HOST_MEMORY, machine.HOST_LOAD), machine.read_host)
+        _measure_settings(found, refused)
+        if _has_database(found):
+            _measure_database(found, self._kept, figures, past)
+        _keep(found, past)
         return found
-    past = history.read(deployment.settings.run_dir)
-    with ThreadPoolExecutor(4) as pool:
-        disks = pool.submit(volumes.look, deployment.settings)
-        certificate = pool.submit(lambda: list(machine.read_certificate(deployment.settings)))
-        figures = _measure_processes(found)
-        _measure_disks(found, disks.result(DISK_TIMEOUT_SECONDS), past)
-        found.take((machine.CERTIFICATE_EXPIRES_IN,), lambda: certificate.result(CERTIFICATE_TIMEOUT_SECONDS))
-    found.take((machine.HOST_MEMORY, machine.HOST_LOAD), machine.read_host)
-    _measure_settings(found, refused)
-    if _has_database(deployment):
-        _measure_database(found, figures, past)
-    _keep(found, past)
-    return found
 
 
-def _has_database(deployment: Deployment) -> bool:
+class _Slow:
+    """Readings that are used for a while, unless what they depend on changes."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._key: object = None
+        self._until = -math.inf
+        self._readings: list[Reading] = []
+
+    def read(self, key: object, measure: Callable[[], Iterable[Reading]]) -> list[Reading]:
+        """The readings, measured again if they are old or the key is another one. Raises what measuring raises."""
+        if key != self._key or time.monotonic() >= self._until:
+            self._readings = list(measure())
+            self._key, self._until = key, time.monotonic() + self._seconds
+        return self._readings
+
+
+def measure(deployment: Deployment, refused: Collection[str] = ()) -> Measurement:
+    """Measures everything once, as `Measurer.measure`."""
+    with contextlib.closing(Measurer()) as measurer:
+        return measurer.measure(deployment, refused)
+
+
+def _has_database(found: Measurement) -> bool:
     """Whether PostgreSQL should answer: an embedded one runs only beside the processes."""
+    deployment = found.deployment
     if deployment.was_stopped:
         return False
-    return not deployment.settings.embedded_postgres or deployment.condition() is Condition.RUNNING
+    return not deployment.settings.embedded_postgres or not _is_supervisord_down(found)
+
+
+def _is_supervisord_down(found: Measurement) -> bool:
+    return any(each.name == "supervisord" for each in found.findings["processes"])
 
 
 # --- Processes -----------------------------------------------------------------------------------------------------
 
 
-def _measure_processes(found: Measurement) -> list[Figures]:
+def _measure_processes(found: Measurement, kept: KeptConnection, memory: _Slow) -> list[Figures]:
     """Measures everything about processes; returns the figures of those of this machine."""
     deployment, settings = found.deployment, found.deployment.settings
-    findings = found.findings["processes"] = verdict.examine(deployment)
+    condition = deployment.condition()
+    if condition is Condition.RUNNING:
+        running: Mapping[str, Process] = deployment.processes()
+        findings = verdict.examine_running(deployment, running, kept)
+    else:
+        running, findings = {}, verdict.absent(deployment, condition)
+    found.findings["processes"] = findings
     own = {each.name: each for each in findings}
     supervisord = [own[each] for each in ("supervisord",) if each in own]
     found.values.append(processes.worst(processes.SUPERVISORD, supervisord))
     if supervisord and not deployment.was_stopped:
         found.miss((processes.PROCESS_HEALTH, processes.MEMORY_USED, processes.MEMORY_OF_LIMIT), "supervisord is down")
-    running = deployment.processes() if not supervisord else {}
     shown = deployment.shown(running) if running else []
     names = {each.name: each.program.process or each.program.name for each in shown}
     for name, finding in own.items():
@@ -129,7 +180,11 @@ def _measure_processes(found: Measurement) -> list[Figures]:
     for each in figures:
         found.values += processes.read_figures(each)
     _measure_guard(found, running, figures, names)
-    found.take((processes.MEMORY_USED, processes.MEMORY_OF_LIMIT), lambda: _memory(deployment, shown, running, names))
+    pids = {each.name: process.pid for each in shown if (process := running.get(each.name)) and process.pid}
+    found.take(
+        (processes.MEMORY_USED, processes.MEMORY_OF_LIMIT),
+        lambda: memory.read(pids, lambda: _memory(deployment, shown, pids, names)),
+    )
     return figures
 
 
@@ -161,10 +216,9 @@ def _measure_guard(
 
 
 def _memory(
-    deployment: Deployment, shown: Sequence[Instance], running: Mapping[str, Process], names: Mapping[str, str]
+    deployment: Deployment, shown: Sequence[Instance], pids: Mapping[str, int], names: Mapping[str, str]
 ) -> Iterator[Reading]:
-    host = os.uname().nodename
-    pids = {each.name: process.pid for each in shown if (process := running.get(each.name)) and process.pid}
+    host = socket.gethostname()
     limits = {each.name: memory_limit(each.program, deployment.settings) for each in shown}
     used = tree_memory.sizes({pid: limits[name] for name, pid in pids.items()})
     for name, pid in pids.items():
@@ -178,11 +232,13 @@ def _memory(
 # --- The machine ---------------------------------------------------------------------------------------------------
 
 
-def _measure_disks(found: Measurement, disks: Sequence[volumes.Disk], past: dict[str, list[Sample]]) -> None:
+def _measure_disks(
+    found: Measurement, disks: Sequence[volumes.Disk], past: dict[str, list[Sample]]
+) -> Iterator[Reading]:
     found.findings["disks"] = verdict.findings_of_disks(disks)
     free = {history.free_space_name(each.mount): float(each.free) for each in disks if each.free is not None}
     past.update(history.add(past, free, found.at))
-    found.values += machine.read_disks(disks, past)
+    return machine.read_disks(disks, past)
 
 
 def _measure_settings(found: Measurement, refused: Collection[str]) -> None:
@@ -192,18 +248,23 @@ def _measure_settings(found: Measurement, refused: Collection[str]) -> None:
 
 def _keep(found: Measurement, past: Mapping[str, Sequence[Sample]]) -> None:
     with contextlib.suppress(OSError):  # disk_health says why
-        values = queues.samples_of(found.values, past, found.at)
+        values = queues.samples_of(found.values)
         cache.keep(found.deployment.settings.run_dir, found.readings, history.add(past, values, found.at))
 
 
 # --- The database --------------------------------------------------------------------------------------------------
 
 
-def _measure_database(found: Measurement, figures: Sequence[Figures], past: Mapping[str, Sequence[Sample]]) -> None:
+def _measure_database(
+    found: Measurement, kept: KeptConnection, figures: Sequence[Figures], past: Mapping[str, Sequence[Sample]]
+) -> None:
     settings = found.deployment.settings
-    signals = (*servers.SIGNALS[2:], *queues.SIGNALS, *bots.SIGNALS)
+    signals = (*servers.DATABASE_SIGNALS, *queues.SIGNALS, *bots.SIGNALS)
     try:
-        with postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection:
+        with (
+            postgres.translated(postgres.HINT, settings.database_dsn),
+            kept.connected(settings.database_dsn, DATABASE_TIMEOUT_SECONDS) as connection,
+        ):
             _read_database(found, connection, figures, past)
     except BisnesError as error:
         measured = {each.signal.name for each in found.values}
@@ -246,14 +307,14 @@ def _read_database(
         ((servers.CLOCK_OFFSET,), lambda: servers.read_clock(connection)),
         ((servers.CONNECTIONS_USED, servers.CONNECTIONS_OPEN), lambda: servers.read_connections(connection)),
         ((), elsewhere),
-        (bots.SIGNALS[:3], in_trouble),
+        ((bots.BOT_HEALTH, bots.BOTS, bots.BOTS_IN_TROUBLE), in_trouble),
         ((bots.PROVIDER_HEALTH,), lambda: bots.read_providers(connection)),
         ((bots.SESSIONS,), lambda: bots.read_sessions(connection)),
         ((bots.TOKEN_EXPIRES_IN,), lambda: bots.read_tokens(connection)),
-        (queues.SIGNALS[8:], lambda: queues.read_webhooks(connection)),
-        (queues.SIGNALS[:5], lambda: queues.read_outbox(connection, everywhere, past)),
+        (queues.WEBHOOK_SIGNALS, lambda: queues.read_webhooks(connection)),
+        (queues.OUTBOX_SIGNALS, lambda: queues.read_outbox(connection, everywhere, past)),
         ((servers.RETENTION_AGE, servers.RETENTION_DELETED), lambda: servers.read_retention(connection)),
-        (queues.SIGNALS[5:8], lambda: queues.read_dead_letters(connection, past, found.at)),
+        (queues.DEAD_LETTER_SIGNALS, lambda: queues.read_dead_letters(connection, past)),
     )
     for signals, read in groups:
         found.take(signals, read)

@@ -134,8 +134,8 @@ RESTARTS = Signal(
     Place.FILES,
     Runbook(
         "Causes: `quick_death` (it ended soon after its start, in a row), `hang` (it lived but did nothing), `memory` "
-        "(its process tree exceeded the limit). Three within an hour are no accident; before ten in a row the guard "
-        "gives up.",
+        "(its process tree exceeded the limit). Three within an hour are no accident. After ten quick deaths in a row, "
+        "of some programs after twenty, the guard gives up.",
         ("bisnesctl status", "bisnesctl logs NAME --lines 100"),
         ("bisnesctl rollback  # if a new release or setting is the cause",),
     ),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from bisnesctl.database.postgres import Connection, query
+from bisnesctl.queue.lane_sql import FINISHED
 from bisnesctl.signals import history
 from bisnesctl.signals.history import Sample
 from bisnesctl.signals.instances import Figures
@@ -16,8 +17,6 @@ CHANNELS = ("meta", "wwebjs")
 STATES = ("ready", "delayed", "held")
 #: Kinds of dead letters, as `bisnesctl dead-letters` has them.
 KINDS = ("messages", "unknown", "webhooks-in", "webhooks-out", "media")
-#: Seconds within which failed messages are counted once: the outbox is read as a whole for it.
-COUNT_SECONDS = 300.0
 #: Seconds over which growth is measured.
 GROWTH_SECONDS = 1800.0
 
@@ -102,7 +101,7 @@ OUTBOX_GROWTH = Signal(
     Place.POSTGRESQL,
     Runbook(
         "More is accepted than is sent. A campaign does that for a while; for an hour it means that the workers or "
-        "the limits of the numbers are too small. 60 a minute are 3,600 messages an hour later than promised.",
+        "the limits of the numbers are too small. After an hour at 60 a minute, 3,600 messages are late.",
         ("bisnesctl status", "bisnesctl bots list"),
         ("Raise META_INSTANCES, or spread the campaign.",),
     ),
@@ -134,7 +133,7 @@ DEAD_LETTERS_GROWTH = Signal(
         "Many at once have one cause: a credential, a template that was rejected, a customer's server. Single ones are "
         "ordinary.",
         ("bisnesctl dead-letters list",),
-        ("Mend the cause, then: bisnesctl dead-letters retry ID",),
+        ("Fix the cause, then: bisnesctl dead-letters retry ID",),
     ),
     labels=("kind",),
     warning=Range(-math.inf, 3),
@@ -148,8 +147,8 @@ UNKNOWN_MESSAGES = Signal(
     Unit.COUNT,
     Place.POSTGRESQL,
     Runbook(
-        "The provider may have them, so they are never sent again by themselves, and later messages of their chats "
-        "wait for nothing. Somebody has to ask the recipient and decide.",
+        "The provider may have them, so they are never sent again by themselves. Later messages of their chats do not "
+        "wait for them. Somebody has to ask the recipient and decide.",
         ("bisnesctl dead-letters list --kind unknown",),
         ("bisnesctl dead-letters resolve --as sent|failed|again ID",),
     ),
@@ -213,19 +212,18 @@ WEBHOOKS_FAILING = Signal(
     Place.POSTGRESQL,
     Runbook("The customers' servers do not answer. `GET /api/webhooks` shows each customer the reason."),
 )
-SIGNALS = (
-    OUTBOX_WAITING, OUTBOX_OLDEST, OUTBOX_REFUSED, OUTBOX_PROGRESS, OUTBOX_GROWTH,
-    DEAD_LETTERS, DEAD_LETTERS_GROWTH, UNKNOWN_MESSAGES,
-    INBOX_WAITING, INBOX_OLDEST, WEBHOOKS_WAITING, WEBHOOKS_OLDEST, WEBHOOKS_FAILING,
-)  # fmt: skip
+OUTBOX_SIGNALS = (OUTBOX_WAITING, OUTBOX_OLDEST, OUTBOX_REFUSED, OUTBOX_PROGRESS, OUTBOX_GROWTH)
+DEAD_LETTER_SIGNALS = (DEAD_LETTERS, DEAD_LETTERS_GROWTH, UNKNOWN_MESSAGES)
+WEBHOOK_SIGNALS = (INBOX_WAITING, INBOX_OLDEST, WEBHOOKS_WAITING, WEBHOOKS_OLDEST, WEBHOOKS_FAILING)
+SIGNALS = (*OUTBOX_SIGNALS, *DEAD_LETTER_SIGNALS, *WEBHOOK_SIGNALS)
 
 # The oldest unfinished message of each chat, as a claim finds it. One that waits for its next attempt is refused.
-_OUTBOX = """
+_OUTBOX = f"""
 SELECT channel, state, sum(pending)::float,
     COALESCE(max(oldest.age) FILTER (WHERE NOT (waits AND attempts > 0)), 0)::float
 FROM (
     SELECT p.process_name AS channel, l.bot_id, l.chat_id, l.pending, l.claim IS NULL AND l.due > now() AS waits,
-        CASE WHEN l.done < 0 THEN -l.done ELSE l.done + 1 END AS first,
+        {FINISHED} AS finished,
         CASE WHEN p.held_until > now() OR p.paused_until > now()
                 OR p.process_name = 'wwebjs' AND COALESCE(s.state, 'STOPPED') <> 'WORKING'
                 THEN 'held'
@@ -233,19 +231,19 @@ FROM (
     FROM lane l JOIN bot_pace p USING (bot_id) LEFT JOIN wa_session s USING (bot_id) WHERE l.pending > 0
 ) w LEFT JOIN LATERAL (
     SELECT GREATEST(extract(epoch FROM now() - accepted_at), 0) AS age, attempts FROM outbox o
-    WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id >= w.first
+    WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id > w.finished
         AND o.status IN ('queued', 'waiting', 'sending') AND w.state = 'ready'
     ORDER BY o.id LIMIT 1
 ) oldest ON true
 GROUP BY channel, state"""
 # A limit that an operator set for a WhatsApp Web number is a hold without a code too, and no refusal.
-_REFUSED = """
+_REFUSED = f"""
 SELECT DISTINCT ON (channel) channel, age, concat_ws(': ', message_id || ' of bot ' || company_id || '-' || phone_index,
     CASE WHEN throttled THEN held_reason ELSE NULLIF(concat_ws(': ', error_code, error), '') END),
     count(*) OVER (PARTITION BY channel)::int
 FROM (
     SELECT p.process_name AS channel, l.bot_id, l.chat_id, p.held_until > now() AS throttled, p.held_reason,
-        CASE WHEN l.done < 0 THEN -l.done ELSE l.done + 1 END AS first
+        {FINISHED} AS finished
     FROM lane l JOIN bot_pace p USING (bot_id)
     WHERE l.pending > 0 AND p.outage_since IS NULL AND p.paused_until <= now()
         AND (l.claim IS NULL AND l.due > now() AND p.held_until <= now()
@@ -253,7 +251,7 @@ FROM (
 ) w CROSS JOIN LATERAL (
     SELECT GREATEST(extract(epoch FROM now() - accepted_at), 0)::float AS age, message_id, company_id, phone_index,
         attempts, error_code, error FROM outbox o
-    WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id >= w.first
+    WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id > w.finished
         AND o.status IN ('queued', 'waiting', 'sending')
     ORDER BY o.id LIMIT 1
 ) oldest
@@ -262,14 +260,21 @@ ORDER BY channel, age DESC"""
 _INBOX = """
 SELECT process_name, count(*)::float, COALESCE(max(GREATEST(extract(epoch FROM now() - received_at), 0)), 0)::float
 FROM webhook_inbox WHERE processed_at IS NULL GROUP BY process_name"""
+# The deliveries of each webhook are looked at once, and only where their age counts.
 _WEBHOOKS = """
-SELECT w.failures > 0 OR w.paused_until > now(), COALESCE(sum(l.pending), 0)::float, COALESCE(max(extract(epoch
-    FROM now() - (SELECT min(created_at) FROM webhook_delivery d WHERE d.webhook_id = w.id AND d.status = 'pending'))),
-    0)::float, count(DISTINCT w.id)::float
-FROM webhook w LEFT JOIN webhook_lane l ON l.webhook_id = w.id AND l.pending > 0 WHERE w.active GROUP BY 1"""
-_FAILED_MESSAGES = "SELECT count(*)::float FROM failed_message"
+SELECT failing, COALESCE(sum(pending), 0)::float, COALESCE(max(age), 0)::float, count(*)::float
+FROM (
+    SELECT w.id, w.failures > 0 OR w.paused_until > now() AS failing,
+        (SELECT sum(l.pending) FROM webhook_lane l WHERE l.webhook_id = w.id AND l.pending > 0) AS pending
+    FROM webhook w WHERE w.active
+) w LEFT JOIN LATERAL (
+    SELECT extract(epoch FROM now() - min(created_at)) AS age FROM webhook_delivery d
+    WHERE NOT w.failing AND d.webhook_id = w.id AND d.status = 'pending'
+) oldest ON true
+GROUP BY failing"""
 _DEAD_LETTERS = """
-SELECT 'webhooks-in', count(*)::float FROM webhook_inbox WHERE error IS NOT NULL
+SELECT 'messages', count(*)::float FROM failed_message
+UNION ALL SELECT 'webhooks-in', count(*) FROM webhook_inbox WHERE error IS NOT NULL
 UNION ALL SELECT 'webhooks-out', count(*) FROM webhook_delivery WHERE status <> 'pending' AND status = 'dead'
 UNION ALL SELECT 'media', count(*) FROM media_download WHERE due = 'infinity'"""
 _UNKNOWN = """
@@ -327,44 +332,25 @@ def sample_name(label: str) -> str:
     return f"{OUTBOX_WAITING.name if label in CHANNELS else DEAD_LETTERS.name}[{label}]"
 
 
-def samples_of(readings: Sequence[Reading], past: Mapping[str, Sequence[Sample]], now: float) -> dict[str, float]:
+def samples_of(readings: Sequence[Reading]) -> dict[str, float]:
     """The values that the history keeps."""
     found: dict[str, float] = {}
     for each in readings:
         if each.signal in (OUTBOX_WAITING, DEAD_LETTERS):
             name = sample_name(each.labels.get("process") or each.labels["kind"])
             found[name] = found.get(name, 0.0) + each.value
-    if _is_counted(past, now):
-        found.pop(_MESSAGES, None)
     return found
 
 
-def read_dead_letters(connection: Connection, past: Mapping[str, Sequence[Sample]], now: float) -> Iterator[Reading]:
+def read_dead_letters(connection: Connection, past: Mapping[str, Sequence[Sample]]) -> Iterator[Reading]:
     """The dead letters by kind."""
     unknown = float(query(connection, _UNKNOWN)[0][0])
     yield Reading(UNKNOWN_MESSAGES, unknown)
-    counts = {"unknown": unknown, "messages": _failed_messages(connection, past, now)}
-    counts |= {str(kind): float(count) for kind, count in query(connection, _DEAD_LETTERS)}
+    counts = {"unknown": unknown} | dict(query(connection, _DEAD_LETTERS))
     for kind in KINDS:
         labels = {"kind": kind}
         yield Reading(DEAD_LETTERS, counts[kind], labels)
         yield from _growth(DEAD_LETTERS_GROWTH, labels, past)
-
-
-#: The name of the failed messages in the history.
-_MESSAGES = sample_name("messages")
-
-
-def _is_counted(past: Mapping[str, Sequence[Sample]], now: float) -> bool:
-    """Whether the failed messages were counted a short time ago."""
-    samples = past.get(_MESSAGES, ())
-    return bool(samples) and now - samples[-1][0] < COUNT_SECONDS
-
-
-def _failed_messages(connection: Connection, past: Mapping[str, Sequence[Sample]], now: float) -> float:
-    if _is_counted(past, now):
-        return past[_MESSAGES][-1][1]
-    return float(query(connection, _FAILED_MESSAGES)[0][0])
 
 
 def read_webhooks(connection: Connection) -> Iterator[Reading]:

@@ -46,4 +46,4 @@ def parse(text: str) -> Range:
 
 def plain(value: float) -> str:
     """A number as short as it can be, without an exponent where it is usual: 10 and not 10.0."""
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)

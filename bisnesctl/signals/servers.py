@@ -34,7 +34,8 @@ REDIS_HEALTH = Signal(
     Unit.SEVERITY,
     Place.REDIS,
     Runbook(
-        "Redis carries wake-ups only. Without it messages leave up to a second later, so it is never critical.",
+        "Redis carries wake-ups only. Without it WhatsApp Web messages leave, and webhooks are applied, up to a second "
+        "later, so it is never critical.",
         ("bisnesctl status", "bisnesctl logs redis --lines 50"),
         ("bisnesctl restart redis  # the embedded one", "Otherwise: look at its machine and REDIS_URL."),
     ),
@@ -112,9 +113,9 @@ RETENTION_DELETED = Signal(
     Place.POSTGRESQL,
     Runbook("`bisnesctl clean-up --dry-run` shows the last run, and how many rows of each kind are old now."),
 )
-SIGNALS = (
-    POSTGRES_HEALTH, REDIS_HEALTH, CLOCK_OFFSET, CONNECTIONS_USED, CONNECTIONS_OPEN, RETENTION_AGE, RETENTION_DELETED,
-)  # fmt: skip
+#: Those that are read from the database.
+DATABASE_SIGNALS = (CLOCK_OFFSET, CONNECTIONS_USED, CONNECTIONS_OPEN, RETENTION_AGE, RETENTION_DELETED)
+SIGNALS = (POSTGRES_HEALTH, REDIS_HEALTH, *DATABASE_SIGNALS)
 
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float"
 _CONNECTIONS = """

@@ -21,7 +21,8 @@ _WIDE_SUBJECT_WIDTH = 24
 _WIDE_TERMINAL = 120
 #: Columns by which a sentence below its event is indented.
 _INDENT = 4
-_COLOURS = {"info": "dim", "warning": "yellow", "error": "red", "critical": "bold red"}
+#: The colours of severities.
+COLOURS = {"info": "dim", "warning": "yellow", "error": "red", "critical": "bold red"}
 
 
 def as_dict(event: LoggedEvent) -> dict[str, Any]:
@@ -46,21 +47,21 @@ def show(events: Iterable[LoggedEvent], indent: int = 0, with_subject: bool = Tr
     is_wide = output.out().width >= _WIDE_TERMINAL
     limit = _WIDE_SUBJECT_WIDTH if is_wide else _SUBJECT_WIDTH
     subjects = [event_rows.subject(each, limit) if with_subject else "" for each in found]
-    times = [_time(each.at) for each in found]
+    times = [short_time(each.at) for each in found]
     time_width = max(map(len, times), default=0) if is_wide else 0
     subject_width = min(max(map(len, subjects), default=0), limit)
     for each, at, subject in zip(found, times, subjects, strict=True):
         _print(each, f"{at:>{time_width}}", f"{printable.one_line(subject):<{subject_width}}", indent)
 
 
-def _time(at: float) -> str:
+def short_time(at: float) -> str:
     """A time without the date if that is today's."""
     return moments.shown(at).removeprefix(time.strftime("%Y-%m-%d ", time.localtime()))
 
 
 def _print(event: LoggedEvent, at: str, subject: str, indent: int) -> None:
     console = output.out()
-    colour = _COLOURS.get(event.severity, "red")
+    colour = COLOURS.get(event.severity, "red")
     head = Text.assemble((at, "dim"), "  ", (f"{event.severity:<8}", colour), "  ")
     if subject:
         head.append(f"{subject}  ", "bold")

@@ -131,7 +131,7 @@ def _memory(page: ProcessPage) -> str:
     row = page.row
     limit = f"of {formatting.size(row.memory_limit_bytes)}" if row.memory_limit_bytes else "without a limit"
     if row.memory_bytes is None:
-        return limit.removeprefix("of ")
+        return f"limit {limit.removeprefix('of ')}" if row.memory_limit_bytes else limit
     tree = f",{_in_tree(page)}" if page.children else ""
     return f"{formatting.size(row.memory_bytes)} {limit}{tree} (PSS: shared pages count by share)"
 
@@ -279,7 +279,7 @@ def _events(title: str, events: Sequence[LoggedEvent]) -> None:
     _section(title)
     event_view.show(events[::-1], _INDENT, with_subject=False)
     if not events:
-        _fact("none", "is recorded")
+        output.print_indented(Text("none is recorded", "dim"), _INDENT)
 
 
 def _unseen(unseen: Sequence[str]) -> None:
@@ -302,4 +302,6 @@ def _pairs(values: Mapping[str, Any]) -> str:
 def _value(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{name} {each}" for name, each in value.items())
-    return f"{value:.0f}" if isinstance(value, float) else moments.shown_iso(str(value))
+    if isinstance(value, float):
+        return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+    return moments.shown_iso(str(value))

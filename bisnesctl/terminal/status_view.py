@@ -9,11 +9,12 @@ from rich.text import Text
 
 from bisnesctl import formatting
 from bisnesctl.errors import UsageError
+from bisnesctl.naming import ALERTS
 from bisnesctl.processes.topology import Kind
 from bisnesctl.terminal import output, printable
 from bisnesctl.terminal.output import escape
 from bisnesctl.views.machine import DiskUse
-from bisnesctl.views.overview import ALERTS, Overview, ProcessRow, waits_ever
+from bisnesctl.views.overview import Overview, ProcessRow, waits_ever
 
 #: Columns of the terminal between two cells, and by which lines below a row are indented.
 _GAP, _INDENT = 2, 4
@@ -145,13 +146,16 @@ def _header(found: Overview) -> Iterable[str]:
         yield f"{escape(found.home)}: {_CONDITIONS[found.condition].format(command=escape(found.start_command))}"
     else:
         since = f", for {formatting.duration(time.time() - found.since)}" if found.since else ""
-        mode = f"{found.mode}, sandbox" if found.sandbox else str(found.mode)
+        both = f"{found.mode} and the other side" if found.beside else str(found.mode)
+        mode = f"{both}, sandbox" if found.sandbox else both
         yield (
             f"[b]{mode}[/]{since}; release {escape(found.release)}; home {escape(found.home)}; supervisord "
             f"{found.supervisor_pid}"
         )
     yield _machine(found)
     yield _watchers(found)
+    if found.rollout:
+        yield f"[yellow]{escape(found.rollout)}[/]"
     for trouble in found.disks:
         yield f"[red]disk {escape(trouble.mount)}[/]: {escape(trouble.reason)}"
     if found.database_unavailable:

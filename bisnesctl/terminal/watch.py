@@ -1,6 +1,7 @@
 """Shows a screen again and again until `q` or Ctrl-C."""
 
 import contextlib
+import os
 import select
 import sys
 import termios
@@ -50,11 +51,11 @@ def _own_screen() -> Iterator[None]:
 
 
 def _key_within(seconds: float) -> str:
-    """The next key; empty if none was pressed."""
+    """`q` if it is pressed within that time, or the terminal is gone; else empty."""
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         if select.select([sys.stdin], [], [], left)[0]:
-            key = sys.stdin.read(1).lower()
-            if key in ("q", ""):
+            keys = os.read(sys.stdin.fileno(), 1024).lower()  # a buffer would hide keys from the next look
+            if not keys or b"q" in keys:
                 return "q"
     return ""

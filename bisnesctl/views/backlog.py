@@ -12,6 +12,7 @@ from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.database import postgres
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import BisnesError
+from bisnesctl.queue.lane_sql import FINISHED
 from bisnesctl.retention import records
 from bisnesctl.retention.records import LastRun
 from bisnesctl.settings import Settings
@@ -20,17 +21,16 @@ from bisnesctl.settings import Settings
 DATABASE_TIMEOUT_SECONDS = 2
 
 # The oldest message of each chat that is not sent, as a claim finds it.
-_BY_BOT = """
+_BY_BOT = f"""
 SELECT c.company_id || '-' || c.phone_index, c.process_name, sum(w.pending)::int,
        max(GREATEST(extract(epoch FROM now() - oldest.accepted_at), 0))::float
 FROM (
-    SELECT bot_id, chat_id, pending, CASE WHEN done < 0 THEN -done ELSE done + 1 END AS first
-    FROM lane WHERE pending > 0
+    SELECT l.bot_id, l.chat_id, l.pending, {FINISHED} AS finished FROM lane l WHERE l.pending > 0
 ) w JOIN phone_configs c ON c.id = w.bot_id AND (%(company)s IS NULL OR c.company_id = %(company)s
         AND c.phone_index = %(phone)s)
     LEFT JOIN LATERAL (
     SELECT accepted_at FROM outbox o
-    WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id >= w.first
+    WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id > w.finished
         AND o.status IN ('queued', 'waiting', 'sending')
     ORDER BY o.id LIMIT 1
 ) oldest ON true

@@ -1,6 +1,5 @@
 """One bot on one page: `bisnesctl describe 0128-2`."""
 
-import contextlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +19,8 @@ from bisnesctl.views.process_page import MAX_EVENTS, MAX_HISTORY
 
 #: Seconds to connect, and for each statement. A statement that takes longer is left out.
 DATABASE_TIMEOUT_SECONDS = 3
+#: Events that are read to find those of the history.
+_READ_EVENTS = 100
 
 _LIMITS = """
 SELECT l.per_hour, l.per_day, l.new_chats_per_day FROM wa_limit l JOIN phone_configs c ON c.id = l.bot_id
@@ -119,23 +120,27 @@ def describe(deployment: Deployment, company: str, phone: int) -> BotPage | None
         silence = settings.max_heartbeat_age / 1000
         why = [each for bot in causes.situations(connection, ids).values() for each in causes.causes_of(bot, silence)]
         name = f"{company}-{phone}"
-        read = event_history.read(deployment, EventFilter(bots=(name,), limit=100))
+        read = event_history.read(deployment, EventFilter(bots=(name,), limit=_READ_EVENTS))
+        if read.unavailable:
+            reader.unseen.append(f"events before the guard's files: {read.unavailable}")
         return _page(found[0], sessions[0] if sessions else None, reader, troubles, why, waits, read.events)
 
 
 class _Reader:
-    """Reads rows that may take long; one that takes too long is left out and named."""
+    """Reads rows that may take long; those that cannot be read are left out and named."""
 
     def __init__(self, connection: Connection, values: dict[str, Any]) -> None:
         self._connection, self._values = connection, values
         self.unseen: list[str] = []
 
     def rows(self, statement: str, what: str) -> list[tuple[Any, ...]]:
-        """The rows of a statement; empty if it took too long."""
-        with contextlib.suppress(BisnesError), postgres.translated(""):
-            return query(self._connection, statement, self._values)
-        self.unseen.append(f"{what}: PostgreSQL took more than {DATABASE_TIMEOUT_SECONDS} s")
-        return []
+        """The rows of a statement; empty if they cannot be read, or not in time."""
+        try:
+            with postgres.translated("See `bisnesctl status`"):
+                return query(self._connection, statement, self._values)
+        except BisnesError as error:
+            self.unseen.append(f"{what}: {error}")
+            return []
 
     def value(self, statement: str, what: str) -> Any:
         """The first column of the only row; None if there is none."""
@@ -158,8 +163,8 @@ def _page(
         phone_number_id=bot.phone_number_id,
         account=bot.waba_id,
         status=bot.status,
-        wanted="running" if session is None or session.wanted else "stopped",
-        actual=_actual(bot, session),
+        wanted=_wanted(bot, session),
+        actual=_actual(bot, session, bool(why)),
         why="; ".join(each.text for each in why) or (trouble.reason if trouble else ""),
         next=_next(bot, why),
         commands=_commands(bot, why, trouble),
@@ -183,12 +188,23 @@ def _page(
     )
 
 
-def _actual(bot: store.Bot, session: web_sessions.WebSession | None) -> str:
-    if session is not None:
+def _wanted(bot: store.Bot, session: web_sessions.WebSession | None) -> str:
+    if session is not None and not session.wanted:
+        return "stopped"
+    return "running" if bot.paused is None else "paused"
+
+
+def _actual(bot: store.Bot, session: web_sessions.WebSession | None, is_prevented: bool) -> str:
+    """The first that keeps it from sending: its session, an operator's pause, a hold, its provider, or a process."""
+    if session is not None and (session.block or session.state != "WORKING"):
         return "blocked" if session.block else session.state
+    if bot.paused is not None:
+        return "paused"
     if bot.held_until is not None:
         return "held"
-    return "unavailable" if bot.outage else "sending"
+    if bot.outage:
+        return "unavailable"
+    return "not sending" if is_prevented else session.state if session else "sending"
 
 
 def _next(bot: store.Bot, why: list[Cause]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bisnesctl import release
-from bisnesctl.processes import scales, started_settings
+from bisnesctl.processes import scales, started_settings, switch_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.scales import BY_SCALE, Scale
 from bisnesctl.processes.started_settings import SettingChange
@@ -125,14 +125,15 @@ def _of_releases(settings: Settings, running: Sequence[tuple[Instance, int]]) ->
         own = started_settings.running_release(settings, instance.name, pid)
         if own is not None and own != installed:
             older.setdefault(own, []).append(instance)
+    switch = switch_records.read(settings.home)
     return [
         Drift(
             names := [each.name for each in instances],
             "release",
             str(own),
             str(installed),
-            f"{_subject(names)} with release {own}, installed is {installed}",
-            f"bisnesctl reload {_programs(instances)}",
+            f"{_subject(names)} with release {own}, {'current' if installed.number else 'installed'} is {installed}",
+            "bisnesctl release list" if switch else f"bisnesctl reload {_programs(instances)}",
         )
         for own, instances in older.items()
     ]

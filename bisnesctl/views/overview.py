@@ -18,6 +18,7 @@ from bisnesctl.health.resource_usage import Sample, Usage
 from bisnesctl.host import volumes
 from bisnesctl.host.process_times import uptime
 from bisnesctl.logs import exits
+from bisnesctl.naming import ALERTS
 from bisnesctl.processes import selection as selections
 from bisnesctl.processes import stop_records
 from bisnesctl.processes.deployment import Condition, Deployment
@@ -27,6 +28,7 @@ from bisnesctl.processes.selection import Selection, bot_of
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import PROGRAMS, Instance, Kind, memory_limit
 from bisnesctl.retention.records import LATE_SECONDS, LastRun
+from bisnesctl.rollout import duty
 from bisnesctl.views import backlog, drift, machine
 from bisnesctl.views.backlog import Backlog, Backlogs
 from bisnesctl.views.drift import Drift
@@ -34,8 +36,6 @@ from bisnesctl.views.machine import Machine
 
 #: Seconds in which a process must answer, so that `status` is quick.
 STATUS_TIMEOUT_SECONDS = 1.0
-#: The program that evaluates alerts.
-ALERTS = "alerts"
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,10 @@ class Overview:
     retention_late: str = ""
     #: The start that failed since the last one that succeeded or the last stop; None if there is none.
     failed_start: FailedStart | None = None
+    #: Whether the programs of the other mode run too, because bots are being moved between the modes.
+    beside: bool = False
+    #: A rollout or rollback that is under way, with the command that shows or confirms it; empty if there is none.
+    rollout: str = ""
 
 
 def overview(deployment: Deployment, selection: Selection | None = None, sample: Sample | None = None) -> Overview:
@@ -287,6 +291,8 @@ def _whole(
         database_unavailable=backlogs.unavailable,
         retention_late=_late(backlogs.retention),
         failed_start=deployment.failed_start if condition is Condition.GONE else None,
+        beside=bool(state and state.beside),
+        rollout=duty.describe(settings.run_dir),
     )
 
 

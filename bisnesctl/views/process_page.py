@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,16 +11,18 @@ import psutil
 
 from bisnesctl import masking, moments
 from bisnesctl.database.event_log import EventFilter, LoggedEvent
-from bisnesctl.health import event_history
-from bisnesctl.health.probes import read_heartbeat
+from bisnesctl.errors import ConfigError
+from bisnesctl.health import event_history, next_steps
+from bisnesctl.health.probes import Status, read_heartbeat
 from bisnesctl.host import process_environment, process_memory
 from bisnesctl.logs.files import files_of, tail
 from bisnesctl.naming import session_name
+from bisnesctl.processes import embedded_servers, stop_records
 from bisnesctl.processes.deployment import Deployment
-from bisnesctl.processes.render import SESSIONS
+from bisnesctl.processes.render import SESSIONS, own_command
 from bisnesctl.processes.selection import bot_of
 from bisnesctl.processes.started_settings import FOLDER as SETTINGS_FOLDER
-from bisnesctl.processes.topology import Instance
+from bisnesctl.processes.topology import Instance, memory_limit
 from bisnesctl.settings import Settings
 from bisnesctl.views import process_roles
 from bisnesctl.views.drift import Drift
@@ -34,7 +35,8 @@ _READ_EVENTS = 200
 #: Kinds of events that make the restart history.
 _HISTORY = ("process_restarting", "process_blocked", "process_failed", "process_hung", "process_restored",
             "memory_exceeded")  # fmt: skip
-_COMMAND = re.compile(r"`(bisnesctl [^`]+)`")
+#: Local address, remote address and state of a socket.
+_Socket = tuple[str, str, str]
 #: The settings whose values are secrets, in capitals.
 _SECRETS = frozenset(
     name.upper() for name, setting in Settings.model_fields.items() if "SecretStr" in str(setting.annotation)
@@ -128,15 +130,29 @@ def describe(deployment: Deployment, instances: Sequence[Instance]) -> list[Proc
     seen = [f"what waits, and events before the guard's files: {found.database_unavailable}"]
     unseen = seen if found.database_unavailable else []
     return [
-        _page(deployment, each, rows.get(each.name) or _idle(each), found.drift, found.condition, unseen)
+        _page(deployment, each, rows.get(each.name) or _idle(deployment, each), found.drift, found.condition, unseen)
         for each in instances
     ]
 
 
-def _idle(instance: Instance) -> ProcessRow:
-    """The row of an instance while supervisord does not run."""
-    kind = instance.program.kind.value
-    return ProcessRow(instance.name, instance.program.name, "down", None, None, None, None, 0, "", kind, state="absent")
+def _idle(deployment: Deployment, instance: Instance) -> ProcessRow:
+    """The row of an instance that supervisord does not have, or that it was not asked to run."""
+    settings, program = deployment.settings, instance.program
+    is_wanted = _is_wanted(deployment, instance)
+    return ProcessRow(
+        instance.name, program.name, (Status.DOWN if is_wanted else Status.STOPPED).value,
+        pid=None, uptime_seconds=None, cpu_percent=None, memory_bytes=None, restarts=0, reason="",
+        kind=program.kind.value, wanted="running" if is_wanted else "stopped", state="absent",
+        memory_limit_bytes=memory_limit(program, settings),
+    )  # fmt: skip
+
+
+def _is_wanted(deployment: Deployment, instance: Instance) -> bool:
+    """Whether it should run: the last start asked for it, and nobody stopped it since."""
+    if deployment.was_stopped and deployment.failed_start is None:
+        return False
+    expected = {each.name for each in deployment.expected()}
+    return instance.name in expected and instance.name not in stop_records.read(deployment.settings.run_dir)
 
 
 def _page(
@@ -145,8 +161,10 @@ def _page(
 ) -> ProcessPage:  # fmt: skip
     settings = deployment.settings
     process = _process(row.pid)
+    tree = _tree(process)
+    sockets = _sockets(tree)
     read = event_history.read(deployment, EventFilter(instances=(instance.name,), limit=_READ_EVENTS))
-    why = row.reason or ("" if condition == "running" else _not_running(deployment, condition))
+    why = row.reason or _not_running(deployment, row, condition)
     if process is not None and not _readable(process):
         unseen = [*unseen, f"its environment, files and connections: pid {row.pid} belongs to {_user(process)}"]
     return ProcessPage(
@@ -157,15 +175,15 @@ def _page(
         next=_next(row, condition),
         commands=_commands(deployment, row, condition, why),
         started_at=moments.shown(time.time() - row.uptime_seconds) if row.uptime_seconds is not None else None,
-        command_line=masking.command_line(_command(process) or instance.program.command.split()),
+        command_line=masking.command_line(_command(process) or _next_command(settings, instance)),
         user=_user(process),
         directory=_directory(process),
         environment=masking.environment(process_environment.read(row.pid or 0), _SECRETS),
-        limits=_limits(instance, row, process),
+        limits=_limits(instance, row, tree),
         parents=[_related(each) for each in _parents(process)],
-        children=[_related(each) for each in _children(process)],
-        ports=_ports(process),
-        connections=_connections(process),
+        children=[_related(each) for each in tree[1:]],
+        ports=_ports(sockets),
+        connections=_connections(sockets),
         files=_files(settings, instance),
         drift=[each for each in drifts if instance.name in each.instances],
         history=_history(read.events)[:MAX_HISTORY],
@@ -191,7 +209,10 @@ def _is_command(kind: str) -> bool:
     return kind.startswith("operator_")
 
 
-def _not_running(deployment: Deployment, condition: str) -> str:
+def _not_running(deployment: Deployment, row: ProcessRow, condition: str) -> str:
+    """Why it does not run, if nothing runs, or if supervisord was not asked to run it; else empty."""
+    if condition == "running":
+        return "the last start did not ask for it" if row.state == "absent" and row.wanted == "stopped" else ""
     failed = deployment.failed_start
     if failed is not None and condition in ("new", "stopped", "died"):
         return failed.text
@@ -233,15 +254,7 @@ def _commands(deployment: Deployment, row: ProcessRow, condition: str, why: str)
         return ["bisnesctl stop", deployment.start_command]
     if condition != "running":
         return [deployment.start_command]
-    named = [each for each in _COMMAND.findall(why) if "…" not in each]
-    own = {
-        "healthy": [],
-        "outdated": [f"bisnesctl restart {row.program}"],
-        "stopped": [f"bisnesctl start {row.name}"],
-        "down": [f"bisnesctl logs {row.name} --err", f"bisnesctl start {row.name}"],
-        "extra": [f"bisnesctl restart {row.program}"],
-    }.get(row.status, [f"bisnesctl logs {row.name} --err", f"bisnesctl restart {row.name}"])
-    return list(dict.fromkeys([*named, *own, f"bisnesctl logs {row.name} -f"]))
+    return [*next_steps.commands(Status(row.status), row.name, row.program, why), f"bisnesctl logs {row.name} -f"]
 
 
 # --- The process of the operating system -----------------------------------------------------------------------------
@@ -263,6 +276,15 @@ def _command(process: psutil.Process | None) -> list[str]:
     return []
 
 
+def _next_command(settings: Settings, instance: Instance) -> tuple[str, ...]:
+    """The command line of its next start; empty if a program for it is not installed."""
+    try:
+        variables = embedded_servers.command_variables(settings) if instance.program.is_server else {}
+    except ConfigError:
+        return ()
+    return own_command(instance.program, settings, variables | instance.variables)
+
+
 def _user(process: psutil.Process | None) -> str | None:
     with contextlib.suppress(psutil.Error):
         return process.username() if process else None
@@ -281,10 +303,13 @@ def _parents(process: psutil.Process | None) -> list[psutil.Process]:
     return []
 
 
-def _children(process: psutil.Process | None) -> list[psutil.Process]:
+def _tree(process: psutil.Process | None) -> list[psutil.Process]:
+    """The process, then its descendants; empty if there is none."""
+    if process is None:
+        return []
     with contextlib.suppress(psutil.Error):
-        return process.children(recursive=True) if process else []
-    return []
+        return [process, *process.children(recursive=True)]
+    return [process]
 
 
 def _related(process: psutil.Process) -> RelatedProcess:
@@ -297,9 +322,8 @@ def _related(process: psutil.Process) -> RelatedProcess:
     return RelatedProcess(process.pid, "?")
 
 
-def _limits(instance: Instance, row: ProcessRow, process: psutil.Process | None) -> Limits:
+def _limits(instance: Instance, row: ProcessRow, tree: Sequence[psutil.Process]) -> Limits:
     program = instance.program
-    tree = [process, *_children(process)] if process is not None else []
     used = [(each.pid, *found) for each in tree if (found := _files_and_threads(each)) is not None]
     pid, files, limit, _ = max(used, key=lambda each: each[1], default=(None, None, None, 0))
     threads = sum(each[3] for each in used) if used else None
@@ -316,10 +340,10 @@ def _files_and_threads(process: psutil.Process) -> tuple[int, int, int] | None:
     return None
 
 
-def _sockets(process: psutil.Process | None) -> list[tuple[str, str, str]]:
-    """Local address, remote address and state of each socket of the tree on the network."""
+def _sockets(tree: Sequence[psutil.Process]) -> list[_Socket]:
+    """The sockets of the tree on the network."""
     found = []
-    for each in [process, *_children(process)] if process else []:
+    for each in tree:
         with contextlib.suppress(psutil.Error):
             found += [
                 (_place(one.laddr), _place(one.raddr), str(one.status)) for one in each.net_connections(kind="inet")
@@ -334,13 +358,13 @@ def _place(address: tuple[str, int] | tuple[()]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _ports(process: psutil.Process | None) -> list[str]:
-    return sorted({local for local, _, state in _sockets(process) if state == psutil.CONN_LISTEN})
+def _ports(sockets: Iterable[_Socket]) -> list[str]:
+    return sorted({local for local, _, state in sockets if state == psutil.CONN_LISTEN})
 
 
-def _connections(process: psutil.Process | None) -> list[str]:
+def _connections(sockets: Iterable[_Socket]) -> list[str]:
     counts: dict[str, int] = {}
-    for _, remote, state in _sockets(process):
+    for _, remote, state in sockets:
         if remote:
             text = f"{remote} {state.lower()}"
             counts[text] = counts.get(text, 0) + 1

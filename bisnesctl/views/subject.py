@@ -8,12 +8,11 @@ from bisnesctl.bots import store
 from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError, DatabaseUnavailable, UsageError
 from bisnesctl.health.event_history import as_bot, suggestion
-from bisnesctl.health.supervisor_ends import SUPERVISORD
-from bisnesctl.naming import SESSION
+from bisnesctl.naming import SESSION, SUPERVISORD
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.extras import why_left_out
 from bisnesctl.processes.selection import bot_of
-from bisnesctl.processes.topology import ALIASES, Instance, near_names
+from bisnesctl.processes.topology import ALIASES, Instance, instances_instead, near_names
 from bisnesctl.settings import Settings
 from bisnesctl.views import bot_page, message_page, process_page, supervisor_page
 from bisnesctl.views.bot_page import BotPage
@@ -55,13 +54,18 @@ def describe(deployment: Deployment, name: str, with_text: bool = False) -> Desc
         return Description("process" if len(pages) == 1 else "program", pages)
     if not name.startswith(SESSION) and (why := why_left_out(name, deployment.settings)):
         raise UsageError(why)
+    existing = instances_instead(name, instances)
     if bot := as_bot(name):
         try:
             found = bot_page.describe(deployment, *bot)
         except DatabaseUnavailable as error:
-            return _session(deployment, f"{bot[0]}-{bot[1]}", instances, error)
-        if found is not None:
-            return Description("bot", [found])
+            if not existing:
+                return _session(deployment, f"{bot[0]}-{bot[1]}", instances, error)
+        else:
+            if found is not None:
+                return Description("bot", [found])
+    if existing:
+        raise UsageError(f"there is no instance {name}: {existing}")
     if name.isdecimal():
         raise UsageError(f"there is no process, bot or message {name}: {near_names(name, instances)}")
     raise UsageError(f"there is no process, bot or message {name}{_similar(deployment, name, instances)}")
@@ -100,7 +104,9 @@ def _similar(deployment: Deployment, name: str, instances: Sequence[Instance]) -
         with postgres.connected(deployment.settings.database_dsn, timeout=_DATABASE_TIMEOUT_SECONDS) as connection:
             known += [f"{each.company}-{each.phone}" for each in store.find(connection)]
     except DatabaseUnavailable:
-        return f"{suggestion(name, known)} Bots cannot be looked up, because PostgreSQL is unavailable"
+        hint = suggestion(name, known)
+        end = "" if hint.endswith("?") else "."
+        return f"{hint}{end} Bots cannot be looked up, because PostgreSQL is unavailable"
     except BisnesError:
         pass
     return suggestion(name, list(dict.fromkeys(known)))

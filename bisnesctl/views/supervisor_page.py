@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from bisnesctl import moments
 from bisnesctl.database.event_log import EventFilter, LoggedEvent
 from bisnesctl.health import event_history
-from bisnesctl.health.supervisor_ends import SUPERVISORD
 from bisnesctl.host.process_times import uptime
+from bisnesctl.naming import SUPERVISORD
 from bisnesctl.processes.deployment import Condition, Deployment
 
 _CONDITIONS = {

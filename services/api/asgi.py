@@ -52,6 +52,7 @@ from services.http_server.asgi import (
 )
 from services.http_server.body import SPOOL_BYTES, Body, BodyReader, read_small
 from services.http_server.errors import ApiError, database_refusal
+from services.http_server.protocol import ANSWER
 from services.http_server.refusal import Refusal
 from services.http_server.watchdog import Watchdog
 from services.http_server.wsgi_bridge import Answer, WsgiBridge
@@ -106,7 +107,7 @@ class AsgiApp:
             began = time.monotonic()
             reply = await self._send(scope, receive)
             self._count(began, reply.status, scope)
-            await _answer(send, reply)
+            await _answer(scope, send, reply)
         elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == EVENTS:
             await self._stream(scope, receive, send)
         elif scope["type"] == "http":
@@ -219,7 +220,7 @@ class AsgiApp:
                 if digest is not None and answer.status == 401:
                     self._callers.note(digest, None)
                 if PENDING in answer.environ:
-                    await _answer(send, await self._outcomes.follow(answer.environ[PENDING]))
+                    await _answer(scope, send, await self._outcomes.follow(answer.environ[PENDING]))
                     return
             await self._bridge(caller).send(answer, receive, send)
         except Refusal as refused:
@@ -288,8 +289,10 @@ def _is_small(scope: Scope) -> bool:
     return all(name != b"transfer-encoding" for name, _ in scope["headers"])
 
 
-async def _answer(send: Send, reply: Reply) -> None:
-    await send_json(send, reply.status, orjson.dumps(reply.body), reply.headers)
+async def _answer(scope: Scope, send: Send, reply: Reply) -> None:
+    body, answer = orjson.dumps(reply.body), scope.get(ANSWER)
+    if reply.headers or answer is None or not answer(reply.status, body):
+        await send_json(send, reply.status, body, reply.headers)
 
 
 app = AsgiApp(wire)

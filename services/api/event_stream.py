@@ -19,7 +19,7 @@ from services.api.auth import find_key, key_digest, principal_of
 from services.api.context import Context
 from services.api.field_names import parameters
 from services.api.sse import StreamRequest
-from services.database.announcements import Listener
+from services.database.announcements import ANNOUNCEMENT_WAIT_SECONDS, IDLE_WAIT_SECONDS, Listener
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.events import feed
 from services.events.store import CHANNEL
@@ -71,7 +71,10 @@ class Streams:
         self._count: Counter[str] = Counter()
         self._ended = False
         self._threads = ThreadPoolExecutor(QUERY_THREADS, "streams")
-        self._listener = Listener(context.database, CHANNEL, lambda: self._from_thread(self._check_soon))
+        self._listener = Listener(
+            context.database, CHANNEL, lambda: self._from_thread(self._check_soon),
+            lambda: ANNOUNCEMENT_WAIT_SECONDS if self._open else IDLE_WAIT_SECONDS,
+        )  # fmt: skip
         self._listening = False
         self._check: asyncio.Task[None] | None = None
         self._announced = False

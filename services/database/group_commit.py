@@ -1,9 +1,11 @@
 """Group commit with a deadline: items that wait together are written at once, and each is answered within its time.
 
 One thread writes; while it does, the next batch gathers. Another thread answers the items whose time is up,
-even while the writer waits, so that neither callers nor memory depend on a database that hangs.
+even while the writer waits, so that neither callers nor memory depend on a database that hangs. It sleeps while there
+are no items.
 """
 
+import asyncio
 import contextlib
 import math
 import threading
@@ -18,8 +20,6 @@ import structlog
 
 from services.database.connection import DatabaseError, DatabaseUnavailable
 
-#: Seconds between two looks for items whose time is up.
-EXPIRY_INTERVAL_SECONDS = 0.25
 #: Seconds between two attempts to tidy up.
 TIDY_INTERVAL_SECONDS = 1.0
 #: Seconds before writing continues after a fault of this process.
@@ -42,7 +42,8 @@ class _Entry(Generic[Item, Answer]):
     item: Item
     deadline: float  # monotonic
     settled: bool = False  # answered, or about to be; guarded by the lock
-    future: "Future[Answer]" = field(default_factory=Future)
+    future: "Future[Answer] | asyncio.Future[Answer]" = field(default_factory=Future)
+    loop: asyncio.AbstractEventLoop | None = None  # of an asyncio.Future
 
 
 class Batch(Generic[Item]):
@@ -94,14 +95,26 @@ class GroupCommit(Generic[Item, Answer]):
         self._running: Sequence[_Entry[Item, Answer]] = ()
         self._lock = threading.Lock()
         self._kick, self._closed = threading.Event(), threading.Event()
+        self._has_items = threading.Event()  # set while some may be waiting or being written, or after `close`
         self._stopping = False
         self._thread: threading.Thread | None = None
 
     def submit(self, item: Item) -> "Future[Answer]":
         """Write an item. The future ends within the item's time: with its answer, with the exception that stands for
         it, or with `DatabaseUnavailable`, which is raised at once after `close`."""
-        entry: _Entry[Item, Answer] = _Entry(item, time.monotonic() + self._seconds)
-        entry.future.set_running_or_notify_cancel()  # a caller that hangs up does not take the item back
+        future: Future[Answer] = Future()
+        future.set_running_or_notify_cancel()  # a caller that hangs up does not take the item back
+        self._add(_Entry(item, time.monotonic() + self._seconds, future=future))
+        return future
+
+    def submit_from_loop(self, item: Item) -> "asyncio.Future[Answer]":
+        """Like `submit`, on an event loop, which is called once for all items of a batch."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._add(_Entry(item, time.monotonic() + self._seconds, future=future, loop=loop))
+        return future
+
+    def _add(self, entry: "_Entry[Item, Answer]") -> None:
         with self._lock:
             if self._closed.is_set():
                 raise DatabaseUnavailable("the process is stopping")
@@ -110,8 +123,9 @@ class GroupCommit(Generic[Item, Answer]):
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
                 threading.Thread(target=self._expire_on, name=f"{self._name}-expiry", daemon=True).start()
+        if not self._has_items.is_set():
+            self._has_items.set()
         self._kick.set()
-        return entry.future
 
     def close(self) -> None:
         """Write the waiting items, then end; it takes no longer than an item's time, even if the database hangs."""
@@ -121,6 +135,7 @@ class GroupCommit(Generic[Item, Answer]):
             self._thread.join(self._seconds + CLOSE_MARGIN_SECONDS)
         with self._lock:
             self._closed.set()
+        self._has_items.set()
         self._expire(math.inf)
 
     def _work(self) -> None:
@@ -138,7 +153,6 @@ class GroupCommit(Generic[Item, Answer]):
 
     def _write_all(self) -> None:
         while batch := self._next():
-            self._running = batch
             self._commit(batch)
             self._running = ()
 
@@ -151,6 +165,7 @@ class GroupCommit(Generic[Item, Answer]):
                 if batch and self._max_bytes is not None and size > self._max_bytes:
                     break
                 batch.append(self._waiting.popleft())
+            self._running = batch
         return batch
 
     def _commit(self, entries: "list[_Entry[Item, Answer]]") -> None:
@@ -183,27 +198,60 @@ class GroupCommit(Generic[Item, Answer]):
                     due.append((entry, answer))
                 elif not isinstance(answer, Exception):
                     late.append(entry.item)
-        for entry, answer in due:
-            if isinstance(answer, Exception):
-                entry.future.set_exception(answer)
-            else:
-                entry.future.set_result(answer)
+        _settle(due)
         if late:
             self._undo(late)
 
     def _expire_on(self) -> None:
-        while not self._closed.wait(EXPIRY_INTERVAL_SECONDS):
-            self._expire(time.monotonic())
+        """Answer the items whose time is up. Later items have later deadlines, so none of them is missed meanwhile."""
+        while not self._closed.is_set():
+            self._has_items.wait()
+            self._has_items.clear()
+            while (deadline := self._first_deadline()) is not None and not self._closed.is_set():
+                self._closed.wait(deadline - time.monotonic())
+                self._expire(time.monotonic())
+
+    def _first_deadline(self) -> float | None:
+        """The earliest deadline of the items that have no answer; None if there are none."""
+        with self._lock:
+            first = [entry.deadline for entry in (*self._running, *self._waiting) if not entry.settled]
+        return min(first, default=None)
 
     def _expire(self, now: float) -> None:
         with self._lock:
-            overdue = [entry for entry in self._running if entry.deadline < now and not entry.settled]
-            while self._waiting and (self._waiting[0].deadline < now or self._waiting[0].settled):
+            overdue = [entry for entry in self._running if entry.deadline <= now and not entry.settled]
+            while self._waiting and (self._waiting[0].deadline <= now or self._waiting[0].settled):
                 overdue.append(self._waiting.popleft())
             for entry in overdue:
                 entry.settled = True
-        for entry in overdue:
-            entry.future.set_exception(DatabaseUnavailable(f"PostgreSQL did not commit within {self._seconds:g} s"))
+        reason = f"PostgreSQL did not commit within {self._seconds:g} s"
+        _settle([(entry, DatabaseUnavailable(reason)) for entry in overdue])
         if overdue:
             with contextlib.suppress(Exception):  # a full disk must not end this thread
                 log.warning("group_commit.timed_out", items_of=self._name, items=len(overdue))
+
+
+def _settle(answered: "Sequence[tuple[_Entry[Item, Answer], Answer | Exception]]") -> None:
+    """End the futures of entries; those of an event loop on it, with one call for all."""
+    of_loops: dict[asyncio.AbstractEventLoop, list[tuple[Any, Any]]] = {}
+    for entry, answer in answered:
+        if entry.loop is None:
+            _end(entry.future, answer)
+        else:
+            of_loops.setdefault(entry.loop, []).append((entry.future, answer))
+    for loop, futures in of_loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it all callers
+            loop.call_soon_threadsafe(_end_all, futures)
+
+
+def _end_all(futures: list[tuple[Any, Any]]) -> None:
+    for future, answer in futures:
+        if not future.done():  # its caller was cancelled
+            _end(future, answer)
+
+
+def _end(future: Any, answer: Any) -> None:
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

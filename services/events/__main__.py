@@ -1,5 +1,7 @@
 """The process that calls the customers' webhooks, and deletes old rows beside: `python -m services.events`."""
 
+from functools import partial
+
 import structlog
 
 from bisnesctl.settings import load_partly
@@ -14,8 +16,6 @@ STOP_TIMEOUT_SECONDS = 7.0
 #: Connections to PostgreSQL: of the sender and of the heartbeat. The retention uses them for a moment, to see whether a
 #: run is due. The one that listens and that of a run come on top.
 POOL_SIZE = 2
-#: Seconds between two updates of the counters.
-COUNT_INTERVAL_SECONDS = 0.2
 
 log = structlog.get_logger()
 
@@ -26,6 +26,7 @@ def main() -> None:
     process.stop_on_signals()
     sender = EventSender(process.settings, process.database, process.instance, process.run)
     counters = Counters(degraded="it waits for the database before it calls webhooks")
+    counters.refresh = partial(_count, sender, counters)
     heartbeat = process.heartbeat(PROGRAM, counters)
     heartbeat.start()
     retention = Retention(process.settings, process.database, load_partly())
@@ -34,14 +35,17 @@ def main() -> None:
     counters.degraded = None
     heartbeat.beat()
     log.info("events.ready", instance=process.instance)
-    while not process.stopping.wait(COUNT_INTERVAL_SECONDS):
-        counters.processed, counters.errors = sender.delivered, sender.failed
-        counters.last_error = sender.last_error or counters.last_error
+    process.stopping.wait()
     log.info("events.stopping")
     retention.stop()
     finished = sender.stop(STOP_TIMEOUT_SECONDS)
     heartbeat.stop()
     log.info("events.stopped", finished=finished)
+
+
+def _count(sender: EventSender, counters: Counters) -> None:
+    counters.processed, counters.errors = sender.delivered, sender.failed
+    counters.last_error = sender.last_error or counters.last_error
 
 
 if __name__ == "__main__":

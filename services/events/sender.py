@@ -7,6 +7,7 @@ is signed by HMAC-SHA512 over its body, with the webhook's secret, so that the c
 import hashlib
 import hmac
 import logging
+import math
 import threading
 import time
 from functools import partial
@@ -20,7 +21,7 @@ from bisnesctl import __version__
 from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.host import process_times
 from bisnesctl.settings import Settings
-from services.database.announcements import Listener
+from services.database.announcements import IDLE_WAIT_SECONDS, Listener
 from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.events import store
@@ -33,8 +34,10 @@ from services.runtime.heartbeat import worker_name
 MAX_CALLS = 128
 #: Seconds before a result whose lane is locked is recorded again.
 LOCKED_RETRY_SECONDS = 0.02
-#: Seconds between two sweeps for events that are due.
+#: Seconds between two sweeps for events that are due, while some are in hand or PostgreSQL is unavailable.
 SWEEP_INTERVAL_SECONDS = 1.0
+#: The same, at most, while there is nothing to do: new events are announced, and the time of the next one is known.
+IDLE_SWEEP_INTERVAL_SECONDS = 5.0
 #: Seconds between two looks at the database's clock.
 CLOCK_INTERVAL_SECONDS = 2.0
 #: Characters of an error that are kept.
@@ -65,12 +68,13 @@ class EventSender:
         self._lease = settings.webhook_lease_seconds
         self._clock, self._clock_due = DatabaseClock(settings), 0.0
         self._calls = RequestsInFlight(MAX_CALLS, settings.webhook_timeout_ms, settings.open_networks)
-        self._listener = Listener(database, CHANNEL, self._wake)
+        self._listener = Listener(database, CHANNEL, self._wake, lambda: IDLE_WAIT_SECONDS)
         self._woken = threading.Event()
         self._stopping, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work_until_ended, name="events", daemon=True)
         self._unrecorded: list[Result] = []
         self._exchange_due = 0.0  # by time.monotonic(), while the database is unavailable
+        self._claim_due = 0.0  # by time.monotonic(): when events may be due that nobody announced
 
     def start(self, cancelled: threading.Event | None = None) -> None:
         """Release the claims of an earlier run, then deliver; waits for the database until `cancelled`."""
@@ -128,17 +132,23 @@ class EventSender:
                 self._ended.wait(SWEEP_INTERVAL_SECONDS)
 
     def _turn(self) -> None:
-        is_waiting = time.monotonic() < self._exchange_due
-        ended = self._calls.poll(
-            LOCKED_RETRY_SECONDS if self._unrecorded and not is_waiting else SWEEP_INTERVAL_SECONDS
-        )
+        ended = self._calls.poll(self._pause())
         self._unrecorded += [self._judge(task, answer) for task, answer in ended]
         if time.monotonic() >= self._exchange_due:
             self._exchange()
 
+    def _pause(self) -> float:
+        """Seconds to wait for the end of a call, at most."""
+        now = time.monotonic()
+        if now < self._exchange_due:
+            return SWEEP_INTERVAL_SECONDS
+        if self._unrecorded:
+            return LOCKED_RETRY_SECONDS
+        return min(max(self._claim_due - now, 0.0), IDLE_SWEEP_INTERVAL_SECONDS)
+
     def _exchange(self) -> None:
         """Record the results of calls and claim further events."""
-        if not self._unrecorded and not self._woken.is_set():
+        if not self._unrecorded and not self._woken.is_set() and time.monotonic() < self._claim_due:
             return
         try:
             with self._database.connection() as connection:
@@ -154,13 +164,19 @@ class EventSender:
             self._exchange_due = time.monotonic() + SWEEP_INTERVAL_SECONDS
 
     def _claim(self, connection: Connection) -> None:
+        self._claim_due = time.monotonic() + SWEEP_INTERVAL_SECONDS
         room = self._calls.size - self._calls.in_flight
         if self._stopping.is_set() or not room:
             return
         # If many receivers are slow, each has one call, so that there is room for the others.
         each = store.MAX_CALLS_OF_WEBHOOK if room > self._calls.size // 2 else 1
         until = process_times.boottime() + self._lease
-        for task in store.claim(connection, self._name, self._lease, room, each):
+        tasks = store.claim(connection, self._name, self._lease, room, each)
+        if not tasks and not self._calls.in_flight:
+            seconds = store.next_due(connection)
+            if seconds is None or seconds > 0:  # otherwise others have locked it, or call its webhook
+                self._claim_due = time.monotonic() + min(seconds or math.inf, IDLE_SWEEP_INTERVAL_SECONDS)
+        for task in tasks:
             try:
                 self._send(task, until)
             except Exception as error:  # one event must not delay the others, nor its own chat for ever

@@ -53,6 +53,12 @@ UPDATE webhook_lane l SET claim = %(sender)s, due = now() + %(lease)s * interval
 FROM picked p WHERE l.webhook_id = p.webhook_id AND l.chat_id = p.chat_id
 RETURNING l.webhook_id::text, l.chat_id"""
 
+_NEXT_DUE = """
+SELECT extract(epoch FROM min(GREATEST(l.due, w.paused_until)) - now())::float
+FROM webhook w CROSS JOIN LATERAL (
+    SELECT due FROM webhook_lane WHERE webhook_id = w.id AND pending > 0 ORDER BY due LIMIT 1) l
+WHERE w.active"""
+
 # A statement of its own: it sees later data than the claim, so no delivered event is seen as pending.
 _HEADS = """
 SELECT g.webhook_id, g.chat_id, d.seq, d.event_id, d.attempts, w.url, w.secret_encrypted,
@@ -198,6 +204,13 @@ def claim(
         event = None if name is None else Event(event_id, at, name, session, company, payload)
         tasks.append(Task(webhook, chat, seq, attempts, url, secret, previous, event))
     return tasks
+
+
+def next_due(connection: Connection) -> float | None:
+    """Seconds until the next event is due, negative if one is; None if none waits. Those that others hold are due when
+    their lease ends."""
+    seconds = query_value(connection, _NEXT_DUE)
+    return None if seconds is None else float(seconds)
 
 
 def record(connection: Connection, sender: str, results: Sequence[Result]) -> list[Result]:

@@ -17,6 +17,8 @@ from gunicorn.errors import HaltServer
 
 #: An option of prctl(2).
 _PR_SET_DUMPABLE = 4
+#: Seconds between two looks at the worker's sign of life if no signal arrives; the end of a worker is a signal.
+LOOK_INTERVAL_SECONDS = 10.0
 #: Signals to a worker that ask it to end.
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
 
@@ -25,6 +27,11 @@ class Master(Arbiter):  # type: ignore[misc]
     """Ends as its worker did if nobody asked the worker to end: with its exit status, or by its signal."""
 
     _asked: set[int]
+
+    def wait_for_signals(self, timeout: float = LOOK_INTERVAL_SECONDS) -> list[int]:
+        """Called by gunicorn, with a second, before each look; it looks for nothing that changes within a second."""
+        found: list[int] = super().wait_for_signals(max(timeout, LOOK_INTERVAL_SECONDS))
+        return found
 
     def kill_worker(self, pid: int, sig: int) -> None:
         """Called by gunicorn to send a signal to a worker."""

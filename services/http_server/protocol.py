@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from services.http_server import refusal, request_ids
@@ -23,6 +23,9 @@ _SINGLE = (
     *(b"idempotency-key", b"last-event-id", b"x-api-key"),
 )
 _BITS = {name: 1 << place for place, name in enumerate(_SINGLE)}
+
+#: The key of an ASGI scope with the method `HttpProtocol.answer` of its connection.
+ANSWER = "bisnes.answer"
 
 log = structlog.get_logger()
 
@@ -164,6 +167,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._request_id:
             self._request_id = request_ids.make().encode()
         self.scope[request_ids.KEY] = self._request_id.decode()  # type: ignore[literal-required]
+        self.scope[ANSWER] = self.answer  # type: ignore[literal-required]
         super().on_headers_complete()
         self.cycle.default_headers = [*self.cycle.default_headers, (request_ids.HEADER, self._request_id)]
         if self._is_ending:
@@ -188,6 +192,25 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = self._header_count = self._singles = 0
 
     # --- Output ----------------------------------------------------------------------------------------------------
+
+    def answer(self, status: int, body: bytes) -> bool:
+        """Answer the request with JSON in one write; False if that must wait, and ASGI's way is to be used."""
+        cycle = self.cycle
+        if cycle.response_started or cycle.disconnected or self.flow.write_paused:
+            return False
+        lines = [STATUS_LINE[status]]
+        lines += [b"%s: %s\r\n" % header for header in cycle.default_headers]
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        self.transport.write(b"".join((*lines, body)))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
 
     def on_response_complete(self) -> None:
         """The connection waits for the next request; its deadline is the sweep's."""

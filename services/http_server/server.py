@@ -1,10 +1,19 @@
 """The server of our HTTP processes under gunicorn: uvicorn with our limits, which ends in time even if clients hang."""
 
+import asyncio
+import contextlib
+import sys
+import time
 from collections.abc import Iterable, Iterator
+from email.utils import formatdate
 from ipaddress import IPv4Network, IPv6Network
+from types import FrameType
 from typing import Any, ClassVar
 
 import structlog
+from gunicorn.arbiter import Arbiter
+from uvicorn.server import Server as UvicornServer
+from uvicorn.server import ServerState
 from uvicorn_worker import UvicornWorker
 
 from bisnesctl import addresses, release
@@ -13,8 +22,53 @@ from services.http_server.protocol import HttpProtocol
 
 #: Seconds for open answers once the process is to end; gunicorn's graceful_timeout kills after two more.
 DRAIN_TIMEOUT_SECONDS = 6
+#: Seconds between two signs of life for gunicorn's master, which waits far longer.
+SIGN_OF_LIFE_SECONDS = 30.0
 
 log = structlog.get_logger()
+
+
+class _State(ServerState):
+    """The state of a server. Its answers have the date of the second in which they begin."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        super().__init__()
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of every answer."""
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._headers = second, [(b"date", formatdate(second, usegmt=True).encode())]
+        return self._headers
+
+    @default_headers.setter
+    def default_headers(self, _: object) -> None:
+        """uvicorn sets them every second, whether or not somebody asks."""
+
+
+class Server(UvicornServer):
+    """uvicorn's server, which sleeps while there is nothing to do: uvicorn itself wakes ten times a second."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.server_state = _State()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked_to_exit = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Serve until a signal asks to end."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked_to_exit.wait(), SIGN_OF_LIFE_SECONDS)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called for a signal that asks to end."""
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._asked_to_exit.set)
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
@@ -32,6 +86,15 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     #: The name of the instance; empty if it is not known.
     instance = ""
     _is_ready = False
+
+    async def _serve(self) -> None:
+        """Called by uvicorn_worker, whose own way makes uvicorn's server."""
+        self.config.app = self.wsgi
+        server = Server(self.config)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     async def callback_notify(self) -> None:
         """Called by uvicorn once it serves, and regularly from then on."""

@@ -15,7 +15,7 @@ LOOP_STUCK_SECONDS = 60.0
 #: Seconds in which a caller's requests wait and none is done; large files may be on their way to a slow store.
 THREADS_STUCK_SECONDS = 180.0
 #: Seconds between two looks.
-LOOK_INTERVAL_SECONDS = 1.0
+LOOK_INTERVAL_SECONDS = 5.0
 
 #: How many requests of a caller have been done, of those callers that have some waiting.
 Progress = Callable[[], Mapping[Hashable, int]]

@@ -66,7 +66,7 @@ SELECT known FROM targets ORDER BY n""",
 )  # fmt: skip
 
 _UNPROCESSED = "process_name = %(process)s AND processed_at IS NULL AND (%(bot)s::int IS NULL OR bot_id = %(bot)s)"
-_IS_WAITING = f"SELECT EXISTS (SELECT FROM webhook_inbox WHERE {_UNPROCESSED})"
+IS_WAITING = f"SELECT EXISTS (SELECT FROM webhook_inbox WHERE {_UNPROCESSED})"
 _LOCK = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"
 _NEXT = f"""
 SELECT id, body, bot_id FROM webhook_inbox WHERE {_UNPROCESSED}
@@ -164,6 +164,11 @@ class Inbox:
         self._lock_name = process if bot_id is None else f"{process}/{bot_id}"
         self._applying = threading.Lock()
         self.received = 0  # messages of people that were applied, since the start
+        self._on_received: Callable[[], None] = lambda: None
+
+    def on_received(self, action: Callable[[], None]) -> None:
+        """Run this, on any thread, after messages of people were stored, which may have files to download."""
+        self._on_received = action
 
     @property
     def is_applying(self) -> bool:
@@ -174,7 +179,7 @@ class Inbox:
         """Apply all stored webhooks; returns how many there were."""
         total = 0
         with self._applying:
-            while query_value(connection, _IS_WAITING, self._filter):
+            while query_value(connection, IS_WAITING, self._filter):
                 applied = self._apply_batch(connection, APPLY_BATCH)
                 if not applied:
                     break
@@ -183,15 +188,46 @@ class Inbox:
                 self._apply_overdue(connection)
         return total
 
+    def store_and_apply(self, connection: Connection, store: Callable[[], None]) -> bool:
+        """Store webhooks and apply them in the same transaction, with those that were stored before.
+
+        `store` inserts them over this connection. Returns whether none is left. If they cannot be applied just now,
+        they are only stored, and `apply_all` applies them.
+        """
+        if self._applying.acquire(blocking=False):
+            try:
+                return self._store_and_apply(connection, store)
+            except Exception as error:
+                if connection.closed:
+                    raise
+                log.warning("webhooks.not_applied", reason=_reason(error))
+            finally:
+                self._applying.release()
+        store()
+        return False
+
+    def _store_and_apply(self, connection: Connection, store: Callable[[], None]) -> bool:
+        with transaction(connection) as cursor:
+            cursor.execute(_LOCK, (APPLY_LOCK_ID, self._lock_name))
+            store()
+            webhooks = self._next(cursor, APPLY_BATCH)
+            received = self._apply(connection, webhooks)
+        self.received += received
+        return len(webhooks) < APPLY_BATCH
+
+    def _next(self, cursor: Any, limit: int) -> list[tuple[int, bytes, int | None]]:
+        """The oldest webhooks that are not applied, locked: their ids and bodies, and the one bot each may be about."""
+        cursor.execute(_NEXT, self._filter | {"limit": limit})
+        return [(number, bytes(body), bot_id) for number, body, bot_id in cursor.fetchall()]
+
     def _apply_batch(self, connection: Connection, limit: int) -> int:
         """Apply a batch; one that cannot be applied is applied webhook by webhook."""
-        webhooks: list[tuple[int, bytes, int | None]] = []  # id, body, the one bot that it may be about
+        webhooks: list[tuple[int, bytes, int | None]] = []
         received = 0
         try:
             with transaction(connection) as cursor:
                 cursor.execute(_LOCK, (APPLY_LOCK_ID, self._lock_name))
-                cursor.execute(_NEXT, self._filter | {"limit": limit})
-                webhooks = [(number, bytes(body), bot_id) for number, body, bot_id in cursor.fetchall()]
+                webhooks = self._next(cursor, limit)
                 cursor.execute("SAVEPOINT untouched")
                 try:
                     received = self._apply(connection, webhooks)
@@ -206,6 +242,8 @@ class Inbox:
             log.warning("webhook_batch.failed", webhooks=len(webhooks), reason=_reason(error))
             return sum(self._apply_batch(connection, 1) for _ in webhooks)
         self.received += received
+        if received:
+            self._on_received()
         return len(webhooks)
 
     def _apply(self, connection: Connection, webhooks: list[tuple[int, bytes, int | None]]) -> int:

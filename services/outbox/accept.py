@@ -18,6 +18,7 @@ locked row must not stop all messages. A server that can store nothing refuses t
 Lock order: lanes in order of (bot, chat), then outbox rows in order of their key.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -41,6 +42,7 @@ from services.database.connection import (
 )
 from services.database.group_commit import TIDY_INTERVAL_SECONDS, Batch, CallersLeft, GroupCommit
 from services.message import Payload
+from services.outbox.on_call import announced_on
 from services.wakeups import Notifier, session_queue
 
 #: Milliseconds for which a withdrawal waits for a locked lane: the messages of others wait behind it.
@@ -49,6 +51,8 @@ WITHDRAW_LOCK_MILLISECONDS = 500
 MAX_BATCH = 256
 #: Seconds from a message's arrival to its commit; afterwards its caller gets the answer that it was not stored.
 ACCEPT_SECONDS = 5.0
+#: The channel whose messages workers send; those of others belong to a session each, which is woken by itself.
+WORKERS_CHANNEL = "meta"
 #: Server-side limit of the connection: milliseconds for a statement.
 SERVER_TIMEOUT = {"statement_timeout": "5000"}
 
@@ -101,26 +105,31 @@ class Accepted:
     repeated: bool = False
 
 
-# The lanes are locked before the first id is drawn, so the ids of a chat become visible in their order. The time is
-# compared once, when the server begins the statement.
-_INSERT = Statement(
-    "accept",
-    """
+_INPUT = """
 WITH input_rows AS (
     SELECT * FROM ROWS FROM (json_to_recordset(%(rows)s::json) AS (
         message_id uuid, bot_id int, company_id text, phone_index int, chat_id text, kind text, payload jsonb,
         idempotency_key text, digest text, request_id text)) WITH ORDINALITY
     WHERE (SELECT clock_timestamp() < to_timestamp(%(not_after)s))
-), new_keys AS (
+), """
+_NEW_KEYS = """new_keys AS (
     INSERT INTO idempotency_keys (company_id, key, digest, message_id)
     SELECT company_id, idempotency_key, decode(digest, 'hex'), message_id FROM input_rows
     WHERE idempotency_key IS NOT NULL ORDER BY company_id, idempotency_key
     ON CONFLICT DO NOTHING RETURNING message_id
 ), new_rows AS (
     SELECT * FROM input_rows WHERE idempotency_key IS NULL OR message_id IN (SELECT message_id FROM new_keys)
-), locked AS (
+), """
+
+
+def _insert_from(rows: str) -> str:
+    """SQL that stores the messages of a CTE.
+
+    The lanes are locked before the first id is drawn, so the ids of a chat become visible in their order.
+    """
+    return f"""locked AS (
     INSERT INTO lane AS l (bot_id, chat_id, pending, accepted)
-    SELECT bot_id, chat_id, count(*), count(*) FROM new_rows GROUP BY bot_id, chat_id ORDER BY bot_id, chat_id
+    SELECT bot_id, chat_id, count(*), count(*) FROM {rows} GROUP BY bot_id, chat_id ORDER BY bot_id, chat_id
     ON CONFLICT (bot_id, chat_id) DO UPDATE
         SET pending = l.pending + excluded.pending, accepted = l.accepted + excluded.accepted,
             due = CASE WHEN l.pending = 0 THEN now() ELSE l.due END
@@ -128,11 +137,15 @@ WITH input_rows AS (
 )
 INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload, request_id)
 SELECT bot_id, chat_id, message_id, company_id, phone_index, kind, payload, request_id
-FROM new_rows JOIN locked USING (bot_id, chat_id) ORDER BY ordinality
-RETURNING message_id::text, extract(epoch FROM clock_timestamp())::float""",
-    rows="json",
-    not_after="float",
-)
+FROM {rows} JOIN locked USING (bot_id, chat_id) ORDER BY ordinality
+RETURNING message_id::text, extract(epoch FROM clock_timestamp())::float, (
+    SELECT pg_notify(%(announced_on)s, '') WHERE %(announced_on)s IS NOT NULL)  -- once, if anything is stored"""
+
+
+# The time is compared once, when the server begins the statement.
+_TYPES = {"rows": "json", "not_after": "float", "announced_on": "text"}
+_INSERT = Statement("accept", _INPUT + _insert_from("input_rows"), **_TYPES)
+_INSERT_WITH_KEYS = Statement("accept_with_keys", _INPUT + _NEW_KEYS + _insert_from("new_rows"), **_TYPES)
 
 _EARLIER = """
 SELECT company_id, key, encode(digest, 'hex'), message_id::text FROM idempotency_keys
@@ -165,14 +178,17 @@ SELECT message_id::text FROM withdrawn"""
 def insert(connection: Connection, entries: list[Entry], not_after: float = math.inf) -> Insertion:
     """Store messages in one commit, in their order, unless the database's clock is past `not_after` by then.
 
-    `not_after`: seconds since the epoch.
+    The commit announces those that workers send. `not_after`: seconds since the epoch.
     """
-    found = run(connection, (_INSERT, {"rows": orjson.dumps(entries).decode(), "not_after": not_after}))
+    announced = announced_on(WORKERS_CHANNEL) if any(each.channel == WORKERS_CHANNEL for each in entries) else None
+    values = {"rows": orjson.dumps(entries).decode(), "not_after": not_after, "announced_on": announced}
+    has_keys = any(each.idempotency_key is not None for each in entries)
+    found = run(connection, (_INSERT_WITH_KEYS if has_keys else _INSERT, values))
     stored = {row[0] for row in found}
     earlier: dict[tuple[str, str], Earlier] = {}
     if repeated := [entry for entry in entries if entry.message_id not in stored]:
-        values = [entry.company_id for entry in repeated], [entry.idempotency_key for entry in repeated]
-        for company, key, digest, message_id in query(connection, _EARLIER, values):
+        names = [entry.company_id for entry in repeated], [entry.idempotency_key for entry in repeated]
+        for company, key, digest, message_id in query(connection, _EARLIER, names):
             earlier[company, key] = Earlier(digest, message_id)
     return Insertion(stored, earlier, found[-1][1] if found else None)
 
@@ -211,17 +227,16 @@ class Acceptor:
         )
         #: Stores a message. The future ends when it is durable, or with `IdempotencyConflict`, `DatabaseUnavailable`.
         self.accept: Callable[[Entry], Future[Accepted]] = self._commits.submit
+        #: The same on an event loop.
+        self.accept_from_loop: Callable[[Entry], asyncio.Future[Accepted]] = self._commits.submit_from_loop
 
     def close(self) -> None:
         """Commit what waits, then end."""
         self._commits.close()
 
     def _write(self, batch: Batch[Entry]) -> Sequence[Accepted | Exception]:
-        queue_names = {
-            session_queue(entry.bot_id) if entry.channel == "wwebjs" else f"{entry.channel}-messages"
-            for entry in batch.items
-        }
-        for queue_name in queue_names:  # a worker wakes up while the commit is under way …
+        queue_names = {session_queue(entry.bot_id) for entry in batch.items if entry.channel != WORKERS_CHANNEL}
+        for queue_name in queue_names:  # a session wakes up while the commit is under way …
             self._notifier.notify(queue_name)
         stored, earlier = self._store(batch)
         self.accepted += len(stored)

@@ -1,6 +1,7 @@
 """Holds because of a credential end by themselves once it can be decrypted: the right ENCRYPTION_KEY was restored."""
 
 import time
+from typing import ClassVar
 
 import structlog
 
@@ -23,6 +24,8 @@ log = structlog.get_logger()
 
 class CredentialHolds:
     """A background job. Several processes may do it at the same time."""
+
+    idle_seconds: ClassVar[float] = INTERVAL_SECONDS
 
     def __init__(self, keys: encryption.Keys) -> None:
         self._keys = keys

@@ -89,8 +89,12 @@ class Departures:
         return ready, lost
 
     def _check(self, hand: InHand) -> None:
-        """Called right before the first byte leaves. Raises `ClaimExpired`, and `OSError` of the journal."""
+        """Called right before the first byte leaves. Raises `ClaimExpired`, and `OSError` of the journal.
+
+        It is marked first: a worker that takes over after the lease must see the mark of a message that left within it.
+        """
+        self._journal.mark(hand.slot, hand.message.id)
         if process_times.boottime() >= hand.leaves_before:
+            self._journal.clear(hand.slot)
             hand.expired = True
             raise ClaimExpired("its claim is too old and must be renewed first")
-        self._journal.mark(hand.slot, hand.message.id)

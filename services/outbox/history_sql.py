@@ -28,7 +28,8 @@ def written(source: str, first: str, more: str = "") -> str:
 
 _TARGET = "m.company_id = w.company_id AND m.external_id = w.payload ->> 'target_provider_id'"
 
-HISTORY = f"""history AS (
+#: The messages that were sent, as rows of the history.
+NEW_HISTORY = f"""history AS (
     INSERT INTO messages (id, message_id, company_id, contact_id, chat_id, content, message_type, media_url,
         media_metadata, quoted_message, from_me, direction, author, status, phone_index, timestamp, provider,
         external_id)
@@ -38,7 +39,9 @@ HISTORY = f"""history AS (
            true, 'outbound', payload ->> 'userName', status::text, phone_index, now(), %(process)s, provider_id
     FROM written WHERE {_SENT} AND kind NOT IN {CHANGING_KINDS}
     ON CONFLICT DO NOTHING RETURNING id
-), reacted AS (
+)"""
+
+HISTORY = f"""{NEW_HISTORY}, reacted AS (
     UPDATE messages m SET reaction = NULLIF(w.payload ->> 'reaction', ''), reaction_timestamp = now()
     FROM written w WHERE w.kind = 'reaction' AND w.{_SENT} AND w.first AND {_TARGET}
 ), corrected AS (
@@ -52,10 +55,8 @@ HISTORY = f"""history AS (
     WHERE w.status = 'failed' AND w.error_code = '131047' AND c.bot_id = w.bot_id AND c.chat_id = w.chat_id
 )"""
 
-# `seen` has all changes of contacts that are not about a new message, so that no row is changed twice.
-CONTACTS = f"""renamed AS (  -- a message that was sent again because its link was refused has a new provider id
-    UPDATE messages m SET external_id = w.provider_id FROM written w WHERE m.id = w.message_id AND m.external_id IS NULL
-), contact AS (
+#: The last message of each contact that a message was sent to.
+NEW_CONTACTS = f"""contact AS (
     INSERT INTO contacts AS c (contact_id, company_id, phone, chat_id, phone_index, last_message)
     SELECT DISTINCT ON (company_id, contact_id) contact_id, company_id, phone, old_chat_id, phone_index, last_message
     FROM (
@@ -67,7 +68,12 @@ CONTACTS = f"""renamed AS (  -- a message that was sent again because its link w
     ORDER BY company_id, contact_id, id DESC
     ON CONFLICT (contact_id, company_id) DO UPDATE SET last_message = excluded.last_message, updated_at = now()
     RETURNING 1 AS row
-), seen AS (
+)"""
+
+# `seen` has all changes of contacts that are not about a new message, so that no row is changed twice.
+CONTACTS = f"""renamed AS (  -- a message that was sent again because its link was refused has a new provider id
+    UPDATE messages m SET external_id = w.provider_id FROM written w WHERE m.id = w.message_id AND m.external_id IS NULL
+), {NEW_CONTACTS}, seen AS (
     UPDATE contacts c SET
         unread_count = CASE WHEN w.kind = 'read' THEN 0 ELSE c.unread_count END,
         last_message = CASE WHEN w.kind = 'read' OR m.id IS NULL OR NOT ({IS_LAST_MESSAGE})

@@ -89,6 +89,7 @@ class Result:
     fence: int | None = None  # the number of the claim; None: any
     marked: bool = True
     recipient: str | None = None  # the chat as the provider calls it
+    kind: str | None = None  # of the message; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class Postponed:
 
 def settle(message: Outgoing, outcome: Outcome | Postponed | None, attempts: Attempts, claim: str) -> Result:
     """The one place where an outcome becomes a status; None stands for no attempt at all."""
-    result = partial(Result, message.bot_id, message.chat_id, message.id, claim, fence=message.fence)
+    result = partial(Result, message.bot_id, message.chat_id, message.id, claim, fence=message.fence, kind=message.kind)
     match outcome:
         case Sent(provider_id, recipient):
             return result(True, Status.SENT, provider_id=provider_id, recipient=recipient)

@@ -24,10 +24,11 @@ EXPIRED_BATCH = 1000
 #: The code of messages that may have left before their worker ended.
 WORKER_ENDED = "worker_ended"
 
-_COLUMNS = "bot_id, chat_id, head, claim, fence, COALESCE(claim = unmarked, false)"
-_CLAIM = f"SELECT {_COLUMNS} FROM lane"
+_OVERTAKEN = "COALESCE(p.owner_epoch > COALESCE(l.epoch, 0), false)"
+_COLUMNS = f"l.bot_id, l.chat_id, l.head, l.claim, l.fence, COALESCE(l.claim = l.unmarked, false), {_OVERTAKEN}"
+_CLAIM = f"SELECT {_COLUMNS} FROM lane l LEFT JOIN bot_pace p USING (bot_id)"
 _CLAIMED_BY = f"{_CLAIM} WHERE claim IS NOT NULL AND starts_with(claim, %s)"
-_CLAIMED_BY_OTHERS = f"{_CLAIM} WHERE bot_id = %s AND claim IS NOT NULL AND claim <> %s"
+_CLAIMED_BY_OTHERS = f"{_CLAIM} WHERE l.bot_id = %s AND claim IS NOT NULL AND claim <> %s"
 _EXPIRED = f"""
 SELECT {_COLUMNS} FROM lane l JOIN bot_pace p USING (bot_id)
 WHERE l.claim IS NOT NULL AND l.due <= now() AND p.process_name = %s LIMIT {EXPIRED_BATCH}"""
@@ -53,6 +54,7 @@ class Abandoned:
     claim: str
     fence: int
     unmarked: bool  # whether it has certainly not left
+    overtaken: bool  # whether the bot has another owner since: its worker may not continue with it
 
 
 def claimed_by(connection: Connection, worker_prefix: str) -> list[Abandoned]:
@@ -135,7 +137,10 @@ class JournalRecovery:
         self._settle(connection, claimed_by(connection, f"{self._host}/{self._instance}/"))
 
     def of_expired_leases(self, connection: Connection) -> None:
-        """Settle what other workers hold beyond their lease, unless they live on this host and are merely late."""
+        """Settle what other workers hold beyond their lease, unless they live on this host and are merely late.
+
+        A living worker whose bot has another owner since is not waited for: it lets nothing leave after its lease.
+        """
         self._settle(
             connection, [a for a in expired(connection, self._outbox.channel) if a.claim != self._outbox.worker]
         )
@@ -153,7 +158,9 @@ class JournalRecovery:
                 self._record(connection, messages, send_journal.marked(path, run))
             else:  # a neighbour, which may be alive
                 with send_journal.unowned(path) as is_dead:
-                    if is_dead or not send_journal.is_of(path, run):
+                    if not (is_dead or not send_journal.is_of(path, run)):
+                        messages = [each for each in messages if each.overtaken]
+                    if messages:
                         self._record(connection, messages, send_journal.marked(path, run))
 
     def _record(self, connection: Connection, messages: list[Abandoned], marks: set[int] | None) -> None:

@@ -10,7 +10,13 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from bisnesctl.encryption import Keys, decrypt
-from services.database.announcements import ANNOUNCEMENT_TIMEOUT_SECONDS, ANNOUNCEMENT_WAIT_SECONDS, announcements
+from services.database.announcements import (
+    ANNOUNCEMENT_TIMEOUT_SECONDS,
+    ANNOUNCEMENT_WAIT_SECONDS,
+    IDLE_WAIT_SECONDS,
+    Waker,
+    announcements,
+)
 from services.database.connection import (
     Connection,
     Database,
@@ -121,6 +127,7 @@ class AccountCache:
         self._bots_by_id: _Cache[int, Bot] = _Cache()
         self._tokens: dict[str, Secret] = {}  # decrypted, by the encrypted token
         self._heard = -math.inf  # when the connection that listens for changes last answered
+        self._waker, self._asks = Waker(), False  # whether it is being asked
         self._stopped = threading.Event()
         self._on_change: list[Callable[[], object]] = []
 
@@ -187,7 +194,12 @@ class AccountCache:
         return cache.read(name, load_row, self._is_current)
 
     def _is_current(self) -> bool:
-        return time.monotonic() < self._heard + SILENCE_SECONDS
+        """Whether changes have been noticed until now. While nobody calls this, the connection is hardly ever asked."""
+        silence = time.monotonic() - self._heard
+        if silence > ANNOUNCEMENT_WAIT_SECONDS and not self._asks:
+            self._asks = True
+            self._waker.wake()
+        return silence < SILENCE_SECONDS
 
     def start(self) -> None:
         """Begin to listen for changes."""
@@ -196,18 +208,22 @@ class AccountCache:
     def stop(self) -> None:
         """Stop listening; rows are then looked up each time."""
         self._stopped.set()
+        self._waker.wake()
 
     def _listen_until_stopped(self) -> None:
         while not self._stopped.is_set():
             try:
-                for changed in announcements(self._database, (CHANNEL,), self._stopped):
+                changes = announcements(
+                    self._database, (CHANNEL,), self._stopped, lambda: IDLE_WAIT_SECONDS, self._waker
+                )
+                for changed in changes:
                     if changed:
                         self._clear()
                         self._read_all()
-                    self._heard = time.monotonic()
+                    self._heard, self._asks = time.monotonic(), False
             except (DatabaseUnavailable, DatabaseError) as error:
                 log.warning("account_cache.disabled", reason=str(error).strip())
-            self._heard = -math.inf
+            self._heard, self._asks = -math.inf, False
             self._clear()
             self._stopped.wait(LISTEN_RETRY_SECONDS)
 

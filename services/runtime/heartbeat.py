@@ -16,16 +16,23 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
-import psutil
 import structlog
 
 from bisnesctl.database import deployments
-from bisnesctl.host import disk, process_times
+from bisnesctl.host import disk, process_stat, process_times
 from bisnesctl.processes import started_settings
 from bisnesctl.settings import Settings
 from services.database import error_reasons
 from services.database.bounded_query import BoundedQuery
-from services.database.connection import Database, DatabaseError, DatabaseUnavailable, query, query_value
+from services.database.connection import (
+    Connection,
+    Database,
+    DatabaseError,
+    DatabaseUnavailable,
+    Statement,
+    query,
+    run,
+)
 from services.database.pool import PoolUse
 
 #: Seconds between two measurements in process_metrics.
@@ -105,10 +112,14 @@ WITH before AS (
 ), fresh AS ("""
 
 # Whether another deployment, which is alive, has the names. Its row stays.
-_TAKEN = """
+_TAKEN = Statement(
+    "heartbeat_names",
+    """
 SELECT EXISTS (SELECT FROM process_instances
     WHERE process_name = %(process)s AND host = %(host)s AND instance = %(instance)s AND deployment <> %(deployment)s
-        AND last_heartbeat > now() - %(max_age)s * interval '1 second')"""
+        AND last_heartbeat > now() - %(max_age)s * interval '1 second')""",
+    process="text", host="text", instance="text", deployment="text", max_age="float8",
+)  # fmt: skip
 
 _TOGETHER = f"""
     SELECT * FROM process_instances
@@ -171,6 +182,15 @@ FROM totals, health, together, LATERAL (VALUES
 WHERE totals.measured_at = now() AND m.value IS NOT NULL"""
 
 
+# Prepared, since planning it takes several times as long as running it.
+_BEAT = Statement(
+    "heartbeat", _MINE + _TOGETHER,
+    process="text", host="text", instance="text", pid="int", status="text", uptimeSeconds="float8", run="text",
+    memoryMb="numeric", cpuPercent="numeric", connections="int", processed="bigint", sent="bigint", received="bigint",
+    errors="bigint", lastError="text", responses="int", responseMs="numeric", deployment="text", figures="text",
+    max_age="float8", failed="bigint",
+)  # fmt: skip
+
 #: The figures that the row has in its column `figures`.
 _FIGURES = ("failures", "failed", "idleSeconds", "poolSize", "poolUsed", "poolWaits", "poolTimeouts")
 
@@ -202,7 +222,7 @@ class Heartbeat:
         self._file = settings.heartbeat_dir / f"{instance}.json"
         self._tree = _Tree(pid)
         self._deployment = deployments.identity(settings)
-        self._write_row = BoundedQuery(lambda: self._execute(_MINE))
+        self._write_row = BoundedQuery(self._store)
         self._row_fault: str | None = None  # the reason why the last row was not written
         self._unwritten = False
         self._stopping = threading.Event()
@@ -222,7 +242,7 @@ class Heartbeat:
         with contextlib.suppress(OSError):
             self._file.unlink(missing_ok=True)
         self._beat = self._observe()
-        self._tell_database(BoundedQuery(lambda: self._execute(_GONE)))
+        self._tell_database(BoundedQuery(self._remove))
 
     @property
     def database_unavailable(self) -> bool:
@@ -282,6 +302,8 @@ class Heartbeat:
             "received": counters.received,
             "responses": responses,
             "responseMs": round(response_ms, 1),
+            "answered": counters.responses,
+            "answeredSeconds": round(counters.response_seconds, 3),
             "errors": counters.errors,
             "lastError": counters.last_error,
             **self._figures(),
@@ -307,17 +329,25 @@ class Heartbeat:
                 log.warning("heartbeat.row_not_written", reason=str(error).strip())
             self._row_fault = _reason(error)
 
-    def _execute(self, statement: str) -> None:
+    def _store(self) -> None:
+        with self._database.connection() as connection:
+            run(connection, (_BEAT, self._checked_values(connection)))
+
+    def _remove(self) -> None:
+        with self._database.connection() as connection:
+            query(connection, _GONE + _TOGETHER, self._checked_values(connection))
+
+    def _checked_values(self, connection: Connection) -> dict[str, Any]:
+        """The values of the row. Raises `NameInUse`."""
         own = {"host": socket.gethostname(), "max_age": self._max_age, "run": self._run, "deployment": self._deployment}
         figures = {name: self._beat[name] for name in _FIGURES if name in self._beat}
         values = self._beat | own | {"figures": orjson.dumps(figures).decode()}
-        with self._database.connection() as connection:
-            if query_value(connection, _TAKEN, values):
-                raise NameInUse(
-                    f"another deployment uses this database under the host name {own['host']} and the instance name "
-                    f"{self._instance}: stop it, or give each machine a host name of its own"
-                )
-            query(connection, statement + _TOGETHER, values)
+        if run(connection, (_TAKEN, values)) == [(True,)]:
+            raise NameInUse(
+                f"another deployment uses this database under the host name {own['host']} and the instance name "
+                f"{self._instance}: stop it, or give each machine a host name of its own"
+            )
+        return values
 
 
 def _reason(error: Exception) -> str:
@@ -370,7 +400,7 @@ class _Tree:
     """A process and everything below it."""
 
     def __init__(self, pid: int) -> None:
-        self._root = psutil.Process(pid)
+        self._root = pid
         self._started = process_times.boottime() - process_times.uptime(pid)
         self._last = (time.monotonic(), self._measure()[1])
 
@@ -384,14 +414,8 @@ class _Tree:
 
     def _measure(self) -> tuple[int, float]:
         """Bytes resident, and seconds on a processor."""
-        memory, busy = 0, 0.0
-        with contextlib.suppress(psutil.NoSuchProcess):  # it is ending, and we with it
-            for process in (self._root, *self._root.children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess):  # it ended while we looked
-                    memory += process.memory_info().rss
-                    times = process.cpu_times()
-                    busy += times.user + times.system
-        return memory, busy
+        found = process_stat.descent(self._root)
+        return sum(each.resident_bytes for each in found), sum(each.processor_seconds for each in found)
 
 
 def worker_name(instance: str, run: str) -> str:

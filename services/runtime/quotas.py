@@ -17,8 +17,6 @@ from bisnesctl.settings import Settings
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.runtime.account_cache import AccountCache
 
-#: Seconds between two looks at what is to be measured.
-TICK_SECONDS = 0.25
 #: Seconds between two measurements if a company is near its limit, and if none is.
 TIGHT_SECONDS, IDLE_SECONDS = 1.0, 60.0
 #: The same for quotas whose statement reads a whole table.
@@ -58,6 +56,7 @@ class Quotas:
             for quota in measured
         }
         self._stopped = threading.Event()
+        self._changed = threading.Event()  # something may be due earlier than it was
         accounts.read_with(self._read_limits)
         if measured:
             threading.Thread(target=self._measure_until_stopped, name="quotas", daemon=True).start()
@@ -65,6 +64,7 @@ class Quotas:
     def stop(self) -> None:
         """Measure nothing more."""
         self._stopped.set()
+        self._changed.set()
 
     def limit(self, company: str, quota: Quota) -> int | None:
         """The limit of a company; None: unlimited."""
@@ -82,8 +82,9 @@ class Quotas:
         if limit is None:
             return True
         used, found = self.used(company, quota), self._measurements[quota]
-        if used >= limit * TIGHT_SHARE:
+        if used >= limit * TIGHT_SHARE and not found.tight:
             found.tight = True
+            self._changed.set()
         return used < limit
 
     def add(self, company: str, quota: Quota, amount: int = 1) -> None:
@@ -95,17 +96,23 @@ class Quotas:
         self._own = quotas.own_limits(connection)
         for each in self._measurements.values():
             each.tight = True
+        self._changed.set()
 
     def _measure_until_stopped(self) -> None:
-        while not self._stopped.wait(TICK_SECONDS):
+        while not self._stopped.is_set():
+            self._changed.clear()
+            pauses: list[float] = []
             for quota, measurement in self._measurements.items():
-                if self._is_due(quota, measurement):
-                    self._measure(quota, measurement)
+                if self._is_limited(quota):
+                    if self._due(measurement) <= time.monotonic():
+                        self._measure(quota, measurement)
+                    pauses.append(self._due(measurement) - time.monotonic())
+            self._changed.wait(max(min(pauses, default=IDLE_SECONDS), 0.0))
 
-    def _is_due(self, quota: Quota, found: _Measurement) -> bool:
-        now = time.monotonic()
+    def _due(self, found: _Measurement) -> float:
+        """When the next measurement is due, by the monotonic clock."""
         pause = found.tight_seconds if found.tight else found.idle_seconds
-        return now >= max(found.measured_at + pause, found.earliest) and self._is_limited(quota)
+        return max(found.measured_at + pause, found.earliest)
 
     def _is_limited(self, quota: Quota) -> bool:
         return self._defaults[quota] is not None or any(name is quota for _, name in self._own)

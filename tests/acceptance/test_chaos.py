@@ -1,6 +1,7 @@
-"""Every kind of fault, one after the other, under traffic in all directions: nothing lost, doubled or out of order.
+"""Faults of all kinds, one after the other, under traffic in all directions: nothing lost, doubled or out of order.
 
-`CHAOS_SEED` in the environment chooses the order of the faults, `CHAOS_ROUNDS` how often each comes.
+Their order is another one in each run, and they end after a while. In the environment, `CHAOS_SEED` repeats the order
+that a run has printed, `CHAOS_SECONDS` lets them last longer, and with `CHAOS_ROUNDS` each kind comes that often.
 """
 
 import collections
@@ -23,12 +24,16 @@ from tests.support.remote.customer import Customer
 from tests.support.waiting import HANG_SECONDS, wait_until
 from tests.support.web_deployment import COMPANY, SESSION_SECONDS, WebDeployment
 
-SEED = int(os.environ.get("CHAOS_SEED", "4711"))
-ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "1"))
+SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
+#: How often each kind of fault comes; 0: those that come within `SECONDS`, once.
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "0"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "75"))
+#: Faults that come on a slow machine too.
+MIN_FAULTS = 10
 #: Phone indexes.
 META, WEB = 0, INDEX
 #: Seconds between two faults.
-FAULT_INTERVAL_SECONDS = 2.0
+FAULT_INTERVAL_SECONDS = 1.0
 #: Seconds between two messages of a client, by the phone index; a browser takes its time.
 MESSAGE_INTERVAL_SECONDS = {META: 0.15, WEB: 3.0}
 #: Chats of one client.
@@ -47,7 +52,7 @@ TROUBLE_INTERVAL = 12
 UNCERTAIN = ("worker 1", "worker 2", "supervisord", "stop killed", "rollback killed", "session", "browser", "driver",
              "renderer")  # fmt: skip
 
-pytestmark = pytest.mark.timeout(1200 * ROUNDS)
+pytestmark = pytest.mark.timeout(1200 * max(ROUNDS, 1) + SECONDS)
 
 
 class Client(threading.Thread):
@@ -203,10 +208,13 @@ def test_no_kind_of_fault_loses_doubles_or_reorders_a_message(deployment: WebDep
 
 
 def cause_faults(deployment: WebDeployment) -> collections.Counter[str]:
-    """Every fault, in an order that the seed chooses; returns how often each was caused."""
+    """Faults in an order that the seed chooses; returns how often each was caused."""
     done: collections.Counter[str] = collections.Counter()
-    names = [name for _ in range(ROUNDS) for name in random.Random(SEED + ROUNDS).sample(list(FAULTS), len(FAULTS))]
-    for name in names:
+    print(f"CHAOS_SEED={SEED}", flush=True)
+    order, began = random.Random(SEED), time.monotonic()
+    for name in [name for _ in range(ROUNDS or 1) for name in order.sample(list(FAULTS), len(FAULTS))]:
+        if not ROUNDS and done.total() >= MIN_FAULTS and time.monotonic() > began + SECONDS:
+            break
         time.sleep(FAULT_INTERVAL_SECONDS)
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
         FAULTS[name](deployment)

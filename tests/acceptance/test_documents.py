@@ -34,14 +34,19 @@ BEGIN
 END $$;
 CREATE TRIGGER do_command BEFORE INSERT ON wa_command FOR EACH ROW EXECUTE FUNCTION do_command()"""
 PAGES_WITH_A_SESSION = ("docs/how-to/link-whatsapp-web.md",)
-#: Pages that stop processes, change numbers, or let the simulators misbehave.
-PAGES_THAT_CHANGE_MUCH = (
-    "docs/tutorials/quickstart.md",
+#: Pages after which the settings, the numbers and a start make a deployment as it was.
+PAGES_THAT_CHANGE_SOMETHING = (
     "docs/how-to/alerts.md",
+    "docs/how-to/dashboard.md",
     "docs/how-to/link-meta.md",
     "docs/how-to/operate.md",
     "docs/how-to/production.md",
     "docs/how-to/roll-back.md",
+)
+#: Pages that stop everything, let the simulators misbehave, or need a deployment to which nothing has happened.
+PAGES_THAT_CHANGE_MUCH = (
+    "docs/tutorials/quickstart.md",
+    "docs/how-to/roll-out.md",
     "docs/how-to/sandbox.md",
     "docs/how-to/upgrade.md",
 )
@@ -67,11 +72,18 @@ def to_run(path: Path) -> list[Block]:
 
 def started(folder):
     """A deployment in the sandbox, with a number on Meta for two companies."""
-    deployment = Deployment(folder, HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", ENABLE_WWEBJS="false", SANDBOX="true")
+    deployment = Deployment(
+        folder, HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", META_INSTANCES="1", ENABLE_WWEBJS="false", SANDBOX="true"
+    )
     deployment.run("start", "--multiprocess")
+    add_numbers(deployment)
+    return deployment
+
+
+def add_numbers(deployment):
+    """A number on Meta for each of two companies."""
     deployment.add_demo_bot("0100")
     deployment.add_demo_bot("0128")
-    return deployment
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +92,24 @@ def shared(tmp_path_factory):
     deployment = started(tmp_path_factory.mktemp("shared"))
     yield deployment
     deployment.close()
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory):
+    deployment = started(tmp_path_factory.mktemp("changed"))
+    yield deployment
+    deployment.close()
+
+
+@pytest.fixture
+def restored(changed):
+    """A deployment of several pages, each of which finds it as it was."""
+    env_file = changed.folder / ".env"
+    text = env_file.read_text()
+    yield changed
+    env_file.write_text(text)
+    changed.run("start", "--multiprocess")
+    add_numbers(changed)
 
 
 @pytest.fixture
@@ -91,7 +121,11 @@ def own(tmp_path):
 
 @pytest.mark.parametrize("page", [path for path in PAGES if to_run(path)], ids=name)
 def test_every_block_of_a_page_works(page, request):
-    deployment = request.getfixturevalue("own" if name(page) in PAGES_THAT_CHANGE_MUCH else "shared")
+    deployment = request.getfixturevalue(
+        "own" if name(page) in PAGES_THAT_CHANGE_MUCH
+        else "restored" if name(page) in PAGES_THAT_CHANGE_SOMETHING
+        else "shared"
+    )  # fmt: skip
     prepare(deployment, with_session=name(page) in PAGES_WITH_A_SESSION)
     script = deployment.folder / "page.sh"
     script.write_text(as_script(page, deployment))

@@ -80,7 +80,9 @@ def customer():
 
 @pytest.fixture
 def deployment(tmp_path):
-    deployment = Deployment(tmp_path, HEARTBEAT_INTERVAL="1000", LEASE_SECONDS="5", API_INSTANCES="1")
+    deployment = Deployment(
+        tmp_path, HEARTBEAT_INTERVAL="1000", LEASE_SECONDS="5", API_INSTANCES="1", ENABLE_WWEBJS="false"
+    )
     deployment.run("start", "--multiprocess", "--sandbox")
     deployment.add_demo_bot()
     yield deployment

@@ -38,8 +38,9 @@ _numbers = itertools.count(1)
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """The deployment of the quickstart, without WhatsApp Web: company 0100 with a number, and its key in a file."""
     deployment = Deployment(
-        tmp_path_factory.mktemp("checkout"), HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", ENABLE_WWEBJS="false"
-    )
+        tmp_path_factory.mktemp("checkout"), HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", META_INSTANCES="1",
+        ENABLE_WWEBJS="false",
+    )  # fmt: skip
     (deployment.folder / ".venv").symlink_to(sys.prefix)
     (deployment.folder / "examples").symlink_to(ROOT / "examples")
     deployment.run("start", "--multiprocess", "--sandbox")

@@ -11,7 +11,9 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 
 @pytest.fixture
 def deployment(tmp_path):
-    deployment = Deployment(tmp_path, HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", META_INSTANCES="1")
+    deployment = Deployment(
+        tmp_path, HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", META_INSTANCES="1", ENABLE_WWEBJS="false"
+    )
     deployment.run("start", "--multiprocess", "--sandbox")
     deployment.add_demo_bot("0128")
     yield deployment

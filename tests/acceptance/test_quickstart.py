@@ -36,7 +36,7 @@ class Checkout:
         self.environment = {name: value for name, value in os.environ.items() if name.upper() not in ours}
         self.environment |= self.ports | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
         for name in ("bisnesctl", "services", "conf", "sql", "scripts"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, folder / name)  # with the bytecode, as a provisioned checkout has it
         shutil.copy(ROOT / "setup.cfg", folder)
         self._borrow_venv()
 

@@ -25,7 +25,7 @@ SESSIONS = (1, 2)
 #: Chats of each session.
 CHATS = 5
 #: Messages of each chat.
-TEXTS = 16
+TEXTS = 12
 KILL_INTERVAL_SECONDS = 2.5
 #: Between two messages of a session.
 MESSAGE_INTERVAL_SECONDS = 0.4
@@ -33,7 +33,9 @@ MESSAGE_INTERVAL_SECONDS = 0.4
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory):
-    deployment = WebDeployment(tmp_path_factory.mktemp("web"), HEARTBEAT_INTERVAL="1000", API_INSTANCES="1")
+    deployment = WebDeployment(
+        tmp_path_factory.mktemp("web"), HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", META_INSTANCES="1"
+    )
     deployment.run("start", "--multiprocess", "--sandbox")
     for index in SESSIONS:
         deployment.add_web_bot(index)

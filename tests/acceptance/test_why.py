@@ -19,8 +19,9 @@ BOT = f"{COMPANY}-0"
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory):
     deployment = Deployment(
-        tmp_path_factory.mktemp("why"), API_INSTANCES="1", META_INSTANCES="1", ENABLE_WWEBJS="false"
-    )
+        tmp_path_factory.mktemp("why"), API_INSTANCES="1", META_INSTANCES="1", ENABLE_WWEBJS="false",
+        HEARTBEAT_INTERVAL="1000", MAX_HEARTBEAT_AGE="15000",
+    )  # fmt: skip
     try:
         deployment.run("start", "--multiprocess", "--sandbox")
         deployment.add_demo_bot(COMPANY)
@@ -137,8 +138,8 @@ def test_a_number_that_is_slowed_by_its_rate(deployment):
 
 
 def test_a_slow_provider(deployment):
-    deployment.behave(times=6, delay_ms=8000, match="slowly")
-    for number in range(6):
+    deployment.behave(times=20, delay_ms=8000, match="slowly")  # many, against the quick answers of the last minute
+    for number in range(20):
         accepted(deployment, "slowly", f"6010000020{number}")
     found = cause(deployment, BOT, "provider")
     assert "its answers take" in found["cause"]["text"]
@@ -267,6 +268,7 @@ def test_a_blocked_session(deployment, block, command):
 def test_names_that_mean_nothing(deployment):
     for name, text in (
         ("0128-77", "there is no bot 0128-77"),
+        ("api-7", "there is no instance api-7: there is only api-0"),
         ("01a21810-359a-77fc-a341-6aaed94b3d4b", "there is no message"),
         ("nonsense", "unknown name nonsense"),
     ):

@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -11,7 +12,9 @@ import typer
 from rich.console import Console
 
 from tests.bench import claim as claims
-from tests.bench import report
+from tests.bench import growth as sizes
+from tests.bench import report, web_compare
+from tests.bench import rest as resting
 from tests.bench import web as web_sessions
 from tests.bench.measure import Measured, Plan, measure
 from tests.bench.sides import Ours, Peer, Side
@@ -32,7 +35,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 #: Progress goes to the error output, so that `--json -` can be piped.
 progress = Console(stderr=True)
 
-Quick = Annotated[bool, typer.Option("--quick", help="One small round: does it work at all?")]
+Quick = Annotated[bool, typer.Option("--quick", help="One small round, in a minute.")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all as JSON; - prints it.")]
 
 
@@ -68,7 +71,10 @@ def compare(
     wanted = side or list(SideName)
     plan = Plan(messages, connections=connections, rate=rate, graph_delay_ms=graph_delay)
     if quick:
-        plan, rounds = Plan(1000, 200, connections, rate, 3, graph_delay), 1
+        plan = Plan(2000, 500, connections, rate, 3, low_rate_seconds=4, distant_messages=300)
+        plan, rounds = replace(plan, graph_delay_ms=graph_delay), 1
+    if graph_delay:  # the provider is slow in all runs
+        plan = replace(plan, distant_delay_ms=0)
     with stage() as ready:
         sides: list[Side] = []
         if SideName.OURS in wanted:
@@ -134,22 +140,92 @@ def claim(
 
 
 @app.command()
+def rest(
+    quick: Quick = False,
+    json: Json = None,
+    side: Annotated[list[SideName] | None, typer.Option(help="Both unless named.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Rounds of each side, in turn.")] = 3,
+    seconds: Annotated[float, typer.Option(min=5, max=600, help="Of each round.")] = 60,
+    whole: Annotated[bool, typer.Option("--whole", help="Also a whole deployment with the defaults.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(metavar="CHECKOUT", help="Another checkout of ours in the peer's place.")
+    ] = None,
+) -> None:
+    """Measure what everything costs while nothing happens, and how quickly commands of the tool answer.
+
+    Example: scripts/bench rest --rounds 3 --whole
+    """
+    wanted = side or list(SideName)
+    if quick:
+        rounds, seconds = 1, min(seconds, 10)
+    with stage() as ready, progress.status("starting") as status:
+        sides: list[Side] = [Ours(ready.folder)] if SideName.OURS in wanted else []
+        if against:
+            sides.append(Ours(ready.folder, name="before", python=virtual_python(against)))
+        elif SideName.PEER in wanted:
+            sides.append(Peer(ready.folder))
+        if whole:
+            sides.append(resting.whole_deployment(ready))
+        found = resting.measure(sides, ready, rounds, seconds, status.update)
+        commands = resting.measure_commands(Path(sys.executable), ready.folder)
+    report.show_rest(Console(stderr=json is not None and str(json) == "-"), found, commands)
+    if json:
+        sides_found = {name: [asdict(each) for each in rounds] for name, rounds in found.items()}
+        report.write_json(json, {"machine": report.machine(), "sides": sides_found, "commands": commands})
+
+
+@app.command()
+def growth(
+    quick: Quick = False,
+    json: Json = None,
+    batches: Annotated[int, typer.Option(min=5, max=2000, help="Batches of each size.")] = 100,
+) -> None:
+    """Measure a message with few and many bots, queued messages, stored webhooks, and companies with webhooks.
+
+    Example: scripts/bench growth
+    """
+    states = sizes.QUICK_STATES if quick else sizes.STATES
+    with stage() as ready, progress.status("filling the database and sending through it"):
+        found = sizes.measure_growth(ready, batches, states)
+    report.show_growth(Console(stderr=json is not None and str(json) == "-"), found)
+    if json:
+        report.write_json(json, sizes.describe(found))
+
+
+@app.command()
 def web(
     quick: Quick = False,
     json: Json = None,
     sessions: Annotated[int, typer.Option(min=1, max=20, help="For the memory of several.")] = 5,
     messages: Annotated[int, typer.Option(min=10, max=5000, help="While everything is killed.")] = 500,
+    peer: Annotated[bool, typer.Option("--peer", help="Compare a session with wppconnect instead.")] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="The same figures as --peer, of ours only.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Of --peer and --alone.")] = 3,
 ) -> None:
     """Measure WhatsApp Web sessions: start, memory, latency, recovery, and Meta's latency while they are killed.
 
     Example: scripts/bench web --sessions 5
+
+    Example: scripts/bench web --peer
     """
+    if peer or alone:
+        compare_web(web_compare.ComparePlan(1, 60, 20) if quick else web_compare.ComparePlan(rounds), peer, json)
+        return
     plan = web_sessions.Plan(2, 1, 10, 2, 60) if quick else web_sessions.Plan(sessions, messages=messages)
     with progress.status("starting") as status:
         found = web_sessions.measure(plan, status.update)
     report.show_web(Console(stderr=json is not None and str(json) == "-"), found)
     if json:
         report.write_json(json, found.as_dict())
+
+
+def compare_web(plan: web_compare.ComparePlan, with_peer: bool, json: Path | None) -> None:
+    """Compare a session of ours with wppconnect on the same page."""
+    with progress.status("starting") as status, web_sessions.deployed(rate=web_compare.UNLIMITED_RATE) as deployment:
+        found = web_compare.compare(deployment, plan, status.update, with_peer)
+    report.show_web_comparison(Console(stderr=json is not None and str(json) == "-"), found.medians())
+    if json:
+        report.write_json(json, {"medians": found.medians(), "rounds": found.rounds})
 
 
 def main() -> None:

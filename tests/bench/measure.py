@@ -1,5 +1,6 @@
-"""One side measured once: warmed up, saturated, at a steady rate, and idle."""
+"""One side measured once: warmed up, saturated, at two steady rates, idle, and with a slow provider."""
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -25,7 +26,11 @@ class Plan:
     connections: int = 32
     rate: float = 50  # messages a second in the steady run
     rate_seconds: float = 20
+    low_rate: float = 1  # messages a second in another steady run
+    low_rate_seconds: float = 20
     graph_delay_ms: float = 0
+    distant_delay_ms: float = 50  # of Graph, in another saturated run; 0: without that run
+    distant_messages: int = 2_000
     drain_seconds: float = 180  # that a run may take from its last answer to its last outcome
 
 
@@ -56,6 +61,16 @@ class Run:
         if not self.arrivals:
             return 0.0
         return len(self.arrivals) / ((self.arrivals[-1].at_us - self.load.started_us) / 1e6)
+
+    @property
+    def count(self) -> float:
+        """Messages that arrived; NaN if none did."""
+        return len(self.arrivals) or math.nan
+
+    @property
+    def cpu_ms_per_message(self) -> float:
+        """Of the processes and both servers."""
+        return (self.cpu.app + self.cpu.servers) * 1000 / self.count
 
     def latency_ms(self, share: float) -> float:
         return percentile([arrival.latency_ms for arrival in self.arrivals], share)
@@ -116,7 +131,14 @@ def measure(side: Side, stage: Stage, plan: Plan) -> Measured:
         memory = meter.memory()
         steady = meter.run(int(plan.rate * plan.rate_seconds), plan.rate)
         idle = _idle(meter)
-    return Measured(_figures(saturated, steady, idle, memory), memory, saturated.faults + steady.faults)
+        low = meter.run(int(plan.low_rate * plan.low_rate_seconds), plan.low_rate)
+        runs = [saturated, steady, low]
+        figures = _figures(saturated, steady, low, idle, memory)
+        if plan.distant_delay_ms:
+            stage.graph.delay(plan.distant_delay_ms)
+            runs.append(distant := meter.run(plan.distant_messages))
+            figures |= _distant_figures(distant)
+    return Measured(figures, memory, sum((run.faults for run in runs), Faults()))
 
 
 def _idle(meter: Meter) -> usage.Cpu:
@@ -125,17 +147,22 @@ def _idle(meter: Meter) -> usage.Cpu:
     return meter.cpu() - before
 
 
-def _figures(saturated: Run, steady: Run, idle: usage.Cpu, memory: dict[str, float]) -> dict[str, float]:
-    messages = len(saturated.arrivals) or float("nan")
-    steady_cpu = steady.cpu.app + steady.cpu.servers
+def _figures(
+    saturated: Run, steady: Run, low: Run, idle: usage.Cpu, memory: dict[str, float]
+) -> dict[str, float]:  # fmt: skip
     return {
         "accepted_per_second": saturated.load.accepted_per_second,
         "sent_per_second": saturated.sent_per_second,
         "latency_p50_ms": steady.latency_ms(0.5),
         "latency_p99_ms": steady.latency_ms(0.99),
-        "cpu_app_per_1000": saturated.cpu.app / messages * 1000,
-        "cpu_all_per_1000": (saturated.cpu.app + saturated.cpu.servers) / messages * 1000,
-        "cpu_ms_per_message_steady": steady_cpu * 1000 / (len(steady.arrivals) or float("nan")),
+        "cpu_app_per_1000": saturated.cpu.app / saturated.count * 1000,
+        "cpu_all_per_1000": saturated.cpu_ms_per_message,
+        "cpu_ms_per_message_steady": steady.cpu_ms_per_message,
+        "cpu_ms_per_message_low": low.cpu_ms_per_message,
         "cpu_idle_percent": (idle.app + idle.servers) / IDLE_SECONDS * 100,
         "memory_mib": sum(memory.values()),
     }
+
+
+def _distant_figures(run: Run) -> dict[str, float]:
+    return {"distant_per_second": run.sent_per_second, "distant_cpu_per_1000": run.cpu_ms_per_message}

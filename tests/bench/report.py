@@ -13,7 +13,9 @@ from rich.table import Table
 
 from tests.bench.claim import Claimed
 from tests.bench.figures import Faults, medians
+from tests.bench.growth import COLUMNS, Grown
 from tests.bench.measure import Measured, Plan
+from tests.bench.rest import Resting
 from tests.bench.web import Found
 
 #: Name of a figure → what it is called in the table, and its decimals.
@@ -25,7 +27,18 @@ ROWS = {
     "cpu_app_per_1000": ("CPU s / 1,000 messages, processes", 2),
     "cpu_all_per_1000": ("… with PostgreSQL and Redis", 2),
     "cpu_ms_per_message_steady": ("CPU ms / message at {rate:g}/s, with both", 1),
+    "cpu_ms_per_message_low": ("CPU ms / message at {low_rate:g}/s, with both", 1),
     "cpu_idle_percent": ("CPU idle, % of a core, with both", 1),
+    "memory_mib": ("memory of the processes, MiB (PSS)", 0),
+    "distant_per_second": ("end to end messages / s, Graph answers after {distant:g} ms", 0),
+    "distant_cpu_per_1000": ("… CPU s / 1,000 messages, with both", 2),
+}
+
+#: The same for a side at rest.
+RESTING_ROWS = {
+    "idle_percent": ("CPU, % of a core, with PostgreSQL and Redis", 2),
+    "idle_processes_percent": ("… of the processes alone", 2),
+    "idle_wakeups": ("wake-ups of the processes / s", 0),
     "memory_mib": ("memory of the processes, MiB (PSS)", 0),
 }
 
@@ -74,10 +87,13 @@ def show(console: Console, rounds: Rounds, plan: Plan) -> None:
         table.add_column(name, justify="right")
     if len(figures) == 2:
         table.add_column(" / ".join(figures), justify="right")
+    words = {"rate": plan.rate, "low_rate": plan.low_rate, "distant": plan.distant_delay_ms}
     for key, (title, decimals) in ROWS.items():
-        values = [one[key] for one in figures.values()]
+        values = [one[key] for one in figures.values() if key in one]
+        if not values:
+            continue
         cells = [f"{value:,.{decimals}f}" for value in values]
-        table.add_row(title.format(rate=plan.rate), *cells, *_ratio(values))
+        table.add_row(title.format(**words), *cells, *_ratio(values))
     for title, cells in _fault_rows(rounds):
         table.add_row(title, *cells)
     console.print(table)
@@ -125,6 +141,33 @@ def show_claims(console: Console, claims: Sequence[Claimed]) -> None:
     console.print(table)
 
 
+def show_rest(console: Console, found: Mapping[str, Sequence[Resting]], commands: Mapping[str, float]) -> None:
+    """Print what everything costs at rest, and how quickly commands of the tool answer."""
+    figures = {name: medians([one.figures for one in rounds]) for name, rounds in found.items()}
+    table = Table("at rest")
+    for name in figures:
+        table.add_column(name, justify="right")
+    for key, (title, decimals) in RESTING_ROWS.items():
+        table.add_row(title, *(f"{one[key]:,.{decimals}f}" for one in figures.values()))
+    console.print(table)
+    for name, rounds in found.items():
+        parts = medians([one.memory for one in rounds])
+        console.print(f"{name}: " + ", ".join(f"{label} {mib:.0f} MiB" for label, mib in sorted(parts.items())))
+    for name, seconds in commands.items():
+        console.print(f"bisnesctl --{name}: {seconds:.3f} s")
+
+
+def show_growth(console: Console, found: Sequence[Grown]) -> None:
+    """Print what a message costs in each size of a deployment."""
+    console.print("Stored, claimed, recorded, reported: processor time of a message / median of a batch, milliseconds")
+    table = Table()
+    for heading in COLUMNS:
+        table.add_column(heading, justify="left" if heading.startswith("the") else "right")
+    for one in found:
+        table.add_row(*(cell(one) for cell in COLUMNS.values()))
+    console.print(table)
+
+
 def show_web(console: Console, found: Found) -> None:
     """Print what WhatsApp Web sessions cost and bore."""
     table = Table()
@@ -136,6 +179,34 @@ def show_web(console: Console, found: Found) -> None:
     for name, parts in found.memory.items():
         shown = ", ".join(f"{part} {mib:.0f} MiB" for part, mib in sorted(parts.items()))
         console.print(f"{name}: {sum(parts.values()):.0f} MiB (PSS): {shown}")
+
+
+#: Name of a figure of the comparison → what it is called in the table, and its decimals.
+WEB_ROWS = {
+    "burst_texts_per_second": ("200 texts to 20 chats at once, texts / s", 1),
+    "burst_cpu_s_per_100": ("… CPU s / 100 texts, Chromium and servers included", 2),
+    "burst_commits": ("… writing commits / text", 1),
+    "steady_latency_p50_ms": ("POST → WhatsApp at 2/s, p50 ms", 1),
+    "steady_latency_p99_ms": ("… p99 ms", 1),
+    "steady_cpu_s_per_100": ("… CPU s / 100 texts, Chromium and servers included", 2),
+    "steady_commits": ("… writing commits / text", 1),
+}
+
+
+def show_web_comparison(console: Console, figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the table: a line for each figure, and the ratio of the first side to the second if both have it."""
+    table = Table()
+    table.add_column("")
+    for name in figures:
+        table.add_column(name, justify="right")
+    if len(figures) == 2:
+        table.add_column(" / ".join(figures), justify="right")
+    for key, (title, decimals) in WEB_ROWS.items():
+        values = [one.get(key) for one in figures.values()]
+        cells = ["-" if value is None else f"{value:,.{decimals}f}" for value in values]
+        known = [value for value in values if value is not None]
+        table.add_row(title, *cells, *(_ratio(known) or ["-"]))
+    console.print(table)
 
 
 def _worded(value: Any) -> str:

@@ -84,8 +84,9 @@ class Ours:
         *,
         name: str = "ours",
         python: Path = Path(sys.executable),
+        with_web: bool = False,
     ) -> None:
-        """`python`: the interpreter of the checkout's virtual environment."""
+        """`python`: the interpreter of the checkout's virtual environment; `with_web`: WhatsApp Web as well."""
         self.name = name
         self._python = python
         self.home = folder / name
@@ -93,6 +94,7 @@ class Ours:
         self.env_file = self.home / ".env"
         self.port = free_port()
         self._instances = {"API_INSTANCES": api_instances, "META_INSTANCES": meta_instances}
+        self._with_web = with_web
         self._key = secrets.token_hex(32)
         self._started: list[psutil.Process] = []
 
@@ -111,7 +113,8 @@ class Ours:
             "BISNES_HOME": self.home / "var",
             "API_PORT": self.port,
             "META_PORT": free_port(),
-            "ENABLE_WWEBJS": "false",
+            "ENABLE_WWEBJS": str(self._with_web).lower(),
+            "WWEBJS_PORT": free_port(),
             "ENCRYPTION_KEY": self._key,
             "META_APP_SECRET": secrets.token_hex(16),
             "META_VERIFY_TOKEN": secrets.token_hex(16),

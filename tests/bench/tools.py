@@ -30,11 +30,14 @@ def build(name: str) -> Path:
     return program
 
 
-def install_peer() -> Path:
-    """Have the peer and its modules in var/bench/peer; returns that folder. Raises `MissingTool`."""
+def install_peer(name: str = "peer") -> Path:
+    """Have a peer, a folder beside this file, and its modules in var/bench; returns that folder.
+
+    Raises `MissingTool`.
+    """
     if not (shutil.which("node") and shutil.which("npm")):
         raise MissingTool("no Node.js: install node (18 or newer) and npm, or leave the peer out: --side ours")
-    place, source = BUILT / "peer", SOURCE / "peer"
+    place, source = BUILT / name, SOURCE / name
     wanted = (source / "package.json").read_text()
     done = place / "node_modules" / "installed-for.json"
     shutil.copytree(source, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
@@ -45,6 +48,7 @@ def install_peer() -> Path:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    environment = os.environ | {"PUPPETEER_SKIP_DOWNLOAD": "1"}  # the benchmark uses the installed Chromium
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     if done.returncode:
         raise MissingTool(f"{' '.join(command)} failed:\n{done.stderr.strip() or done.stdout.strip()}")

@@ -4,6 +4,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -39,6 +40,19 @@ def _cpu(process: psutil.Process) -> float:
     except psutil.NoSuchProcess:
         return 0.0
     return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def wakeups(roots: Iterable[psutil.Process]) -> int:
+    """How often the threads of the trees that live now began to run after they had waited for something."""
+    return sum(_switches(process.pid) for process in tree(roots))
+
+
+def _switches(pid: int) -> int:
+    found = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        with contextlib.suppress(OSError):
+            found += int(status.read_text().partition("\nvoluntary_ctxt_switches:")[2].split(maxsplit=1)[0])
+    return found
 
 
 def pss_mib(process: psutil.Process) -> float:

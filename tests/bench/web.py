@@ -65,10 +65,10 @@ class Found:
 
 
 @contextlib.contextmanager
-def deployed() -> Iterator[WebDeployment]:
-    """A deployment with a Meta number and nothing else yet."""
+def deployed(rate: float = 20) -> Iterator[WebDeployment]:
+    """A deployment with a Meta number and nothing else yet. `rate`: texts a second of each WhatsApp Web number."""
     folder = Path(tempfile.mkdtemp(prefix="bisnes-bench-web-"))
-    deployment = WebDeployment(folder, WWEBJS_MAX_MESSAGES_PER_SECOND="20")
+    deployment = WebDeployment(folder, WWEBJS_MAX_MESSAGES_PER_SECOND=str(rate))
     try:
         deployment.run("start", "--multiprocess", "--sandbox")
         deployment.add_demo_bot(COMPANY)

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from bisnesctl.alerts import evaluator as evaluator_module
 from bisnesctl.alerts.evaluator import Evaluator
@@ -18,6 +17,7 @@ from bisnesctl.alerts.settings_source import SettingsSource
 from bisnesctl.alerts.state_file import AlertState
 from bisnesctl.host.process_times import boottime
 from bisnesctl.processes.deployment import open_deployment
+from bisnesctl.setting_fields import SecretStr
 from bisnesctl.signals.table import BY_NAME
 from tests.support.deployment import Deployment
 from tests.support.waiting import wait_until

@@ -16,14 +16,18 @@ import psutil
 import psycopg2
 import requests
 
+from bisnesctl.errors import BisnesError
+from bisnesctl.processes.supervisor import Supervisor
 from bisnesctl.settings import Settings
 from tests.support.processes.servers import settings_in
 from tests.support.waiting import HANG_SECONDS
 
 #: Time limit of one command of the tool, on a busy machine too.
 COMMAND_TIMEOUT_SECONDS = 300
+#: Seconds after which a process that runs was healthy, if its start waited for that.
+STEADY_SECONDS = 5.0
 _RANDOM = random.SystemRandom()  # hypothesis sets the seed of the usual one
-PORTS = ("API_PORT", "META_PORT", "WWEBJS_PORT", "PORT", "SANDBOX_PORT")
+PORTS = ("API_PORT", "META_PORT", "WWEBJS_PORT", "PORT", "SANDBOX_PORT", "DASHBOARD_PORT")
 
 
 class Deployment:
@@ -63,19 +67,26 @@ class Deployment:
         done = self.run("status", "--json", check=False)
         return {row["name"]: row for row in json.loads(done.stdout)["processes"]}
 
+    def steady(self) -> set[str]:
+        """The names of the processes that have run for a while; none if supervisord does not run."""
+        with contextlib.suppress(BisnesError):
+            found = Supervisor(self.settings.run_dir).processes()
+            return {name for name, each in found.items() if each.uptime > STEADY_SECONDS}
+        return set()
+
     def pid(self, name: str) -> int:
-        """A process's pid."""
-        return int(self.status()[name]["pid"])
+        """A process's pid. Raises `LookupError` if it does not run."""
+        found = Supervisor(self.settings.run_dir).processes()[name]
+        if not found.pid:
+            raise LookupError(f"{name} does not run")
+        return found.pid
 
     def kill(self, name: str) -> bool:
         """SIGKILL the process of this name. Returns whether it was running."""
-        pid = self.status().get(name, {}).get("pid")
-        try:
-            if pid:
-                os.kill(int(pid), signal.SIGKILL)
-        except ProcessLookupError:
-            return False
-        return bool(pid)
+        with contextlib.suppress(LookupError, ProcessLookupError):
+            os.kill(self.pid(name), signal.SIGKILL)
+            return True
+        return False
 
     def add_demo_bot(self, company: str = "0100", index: int = 0) -> None:
         """A Meta number in the sandbox."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import psycopg2
 import redis
 
+from bisnesctl.errors import BisnesError
 from tests.support.deployment import descendants
 from tests.support.web_deployment import WebDeployment, command_of
 
@@ -33,8 +34,9 @@ def _kill(pids: Iterable[int], signum: signal.Signals = signal.SIGKILL) -> None:
 
 
 def _pid(deployment: WebDeployment, name: str) -> list[int]:
-    pid = deployment.status().get(name, {}).get("pid")
-    return [int(pid)] if pid else []
+    with contextlib.suppress(BisnesError, LookupError):  # it was killed, or supervisord was
+        return [deployment.pid(name)]
+    return []
 
 
 def _process(name: str) -> Fault:

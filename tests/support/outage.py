@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from services import channel
 from services.channel import Channel, tuned_for_meta
 from services.connector import Connector
 from services.connectors.meta.connector import MetaConnector
@@ -17,6 +18,8 @@ from services.outbox.outcome_policy import Pauses
 from tests.support.deployment import free_ports
 from tests.support.outbox_worker import Stage
 
+#: Seconds between the sweeps of a worker.
+SWEEP_INTERVAL_SECONDS = 0.2
 #: Pauses of an outage for tests, so short that the sweeps of the workers set the pace.
 FAST = Pauses(first=0.1, longest=0.5, reported_after=0.4)
 
@@ -98,6 +101,7 @@ class OutageStage(Stage):
 
     def __init__(self, dsn: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(dsn, folder, monkeypatch)
+        monkeypatch.setattr(channel, "SWEEP_INTERVAL_SECONDS", SWEEP_INTERVAL_SECONDS)
         self.graph = Graph()
         self.settings = self.settings.copy_with(meta_graph_url=self.graph.url, meta_backoff_ms=50)
         self.connector = MetaConnector(self.settings)

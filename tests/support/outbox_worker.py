@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bisnesctl.bots.ownership import Side
 from bisnesctl.encryption import encrypt_shared
 from bisnesctl.settings import Settings, load
 from services.channel import Channel, tuned_for_meta
@@ -41,12 +42,10 @@ class Stage:
         self.provider = Provider()
         self.connector: Any = ProviderConnector(self.provider.url)
         self.intake = Acceptor(self.database, self)
-        self.notified: list[str] = []
         self.senders: list[Channel] = []
 
     def notify(self, queue_name: str) -> None:
-        """Record the wake-up."""
-        self.notified.append(queue_name)
+        """Wake a session: there is none."""
 
     def bot(self, index: int = 0) -> int:
         """Add a bot with a token. Returns its id."""
@@ -66,16 +65,30 @@ class Stage:
         sender.start()
         return sender
 
+    def listening_sender(self, instance: str = "meta-worker-1") -> Channel:
+        """A started channel to which accepted messages are announced."""
+        sender = self._sender(instance, "run1", is_announced_to=True)
+        sender.start()
+        return sender
+
+    def sender_of(self, side: Side) -> Channel:
+        """A started channel that serves the bots of one side."""
+        sender = self._sender("meta-worker-1", "run1", side)
+        sender.start()
+        return sender
+
     def sender_that_waits(self, told: Callable[[str], None]) -> Channel:
         """A channel that starts in the background, and calls `told` with the reason for which it waits."""
         sender = self._sender("meta-worker-1", "run1")
         threading.Thread(target=sender.start, args=(None, told), daemon=True).start()
         return sender
 
-    def _sender(self, instance: str, run: str) -> Channel:
+    def _sender(
+        self, instance: str, run: str, side: Side | None = None, is_announced_to: bool = False
+    ) -> Channel:  # fmt: skip
         sender = Channel(
-            self.settings, self.database, self.directory, self.connector, parse, tuned_for_meta(self.settings),
-            instance, run,
+            self.settings, self.database, self.directory, self.connector, parse, tuned_for_meta(self.settings, side),
+            instance, run, is_announced_to=is_announced_to,
         )  # fmt: skip
         self.senders.append(sender)
         return sender

@@ -49,15 +49,15 @@ def request(port: int, path: str, method: str = "GET", body: str | None = None, 
 
 
 @contextlib.contextmanager
-def steady_load(*requests: Callable[[], str]) -> Iterator[Outcomes]:
-    """Within it, `RATE` requests leave in every second, these in turn; afterwards all of them have an outcome."""
+def steady_load(*requests: Callable[[], str], rate: float = RATE) -> Iterator[Outcomes]:
+    """Within it, `rate` requests leave in every second, these in turn; afterwards all of them have an outcome."""
     outcomes, done, lock = Outcomes(), threading.Event(), threading.Lock()
     turns, began = itertools.count(), time.monotonic()
 
     def work() -> None:
         while not done.is_set():
             turn = next(turns)
-            done.wait(max(began + turn / RATE - time.monotonic(), 0))
+            done.wait(max(began + turn / rate - time.monotonic(), 0))
             outcome = requests[turn % len(requests)]()
             with lock:
                 outcomes.counts[outcome] += 1

@@ -12,6 +12,8 @@ HANG_SECONDS = 60.0
 PROBE_SECONDS = 0.003
 #: Interval of the measurements.
 PROBE_INTERVAL_SECONDS = 1.0
+#: The longest pause between two looks at a condition, unless a test wants a longer one.
+LONGEST_PAUSE_SECONDS = 2.0
 
 
 class Patience:
@@ -47,9 +49,15 @@ def processor_share() -> float:
 def wait_until(
     condition: Callable[[], T], seconds: float = 60.0, what: Callable[[], str] = lambda: "", pause: float = 0.05
 ) -> T:
-    """Wait until the condition holds, and return its value. Fails with the text of `what()` if the patience is over."""
+    """Wait until the condition holds, and return its value. Fails with the text of `what()` if the patience is over.
+
+    `pause`: seconds between two looks; more if a look takes longer, as a command does, so that looks leave the
+    processor to what they wait for. With 0 there is none.
+    """
     patience = Patience(seconds)
-    while not (found := condition()):
+    while True:
+        began = time.monotonic()
+        if found := condition():
+            return found
         assert not patience.is_over(), what()
-        time.sleep(pause)
-    return found
+        time.sleep(pause and max(pause, min(time.monotonic() - began, LONGEST_PAUSE_SECONDS)))

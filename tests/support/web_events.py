@@ -61,8 +61,15 @@ class WebBot:
         execute(connection, "INSERT INTO wa_session (bot_id, own_number) VALUES (%s, %s)", (self.id, OWN))
         self.inbox = Inbox("wwebjs", parse, "https://bots.example", self.id)
         self.guard = DatabaseSendGuard(database)
-        self.recorder = EventRecorder(database, self.id, lambda: None)
+        self.sent_keys: list[str] = []  # of the messages that the process sends
+        self.woken = 0  # how often the inbox was woken
+        self.recorder = EventRecorder(
+            database, self.id, self.inbox, self._count_wakeup, lambda key: key in self.sent_keys
+        )  # fmt: skip
         self.restart()
+
+    def _count_wakeup(self) -> None:
+        self.woken += 1
 
     def restart(self) -> None:
         """Serve the bot from another process, which recovers the messages that the earlier one had claimed."""

@@ -1,12 +1,12 @@
 """A model of WhatsApp Web for property tests: a server, an unreliable page, and the rows of an outbox."""
 
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from services.connector import PageRequest
+from services.connector import PageRequest, Refusal
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.translation.connector import page_request
 from services.message import Outcome, Outgoing, Status
@@ -35,6 +35,7 @@ class World:
         self.server: list[tuple[str, str, str]] = []  # (chat, body, key) in the order of arrival
         self.page: dict[str, Local] = {}  # by key
         self.calls: dict[str, tuple[str, str]] = {}  # calls that have not returned: (chat, body) by key
+        self.reports: list[dict[str, Any]] = []  # of the page about calls that send, for the session to hear
         self.doubles: list[str] = []  # keys of messages that were added to the page although it or the server had them
         self._keys = count(1)
 
@@ -59,6 +60,12 @@ class World:
         local = self.page[key]
         self.server.append((local.chat, local.body, key))
         local.ack, local.saved = 1, True
+        self.reports.append({"key": key, "ack": 1})
+
+    def refuse(self, key: str) -> None:
+        """Let the server refuse a message of the page."""
+        self.page[key].ack = -1
+        self.reports.append({"key": key, "ack": -1})
 
     def waiting(self) -> list[str]:
         """The keys of unsent messages, the oldest of each chat."""
@@ -85,7 +92,9 @@ class FakePage:
         self.sends: deque[str] = deque()
         self.questions: deque[str] = deque()
 
-    def call(self, function: str, *arguments: Any, deadline: float = 30.0) -> Any:
+    def call_directly(self, function: str, *arguments: Any, deadline: float = 30.0) -> Any:
+        if function == "__wa.sendTexts":
+            return self._send_texts(arguments)
         if function == "WPP.chat.sendTextMessage":
             return self._send(self.sends.popleft() if self.sends else "well", *arguments)
         how = self.questions.popleft() if self.questions else "well"
@@ -94,11 +103,32 @@ class FakePage:
             raise PageLost("the page crashed")
         if how == "hangs":
             raise CallTimeout(function)
-        if function == "__wa.newKey":
-            return self.world.new_key(arguments[0])
-        assert function == "__wa.sight", function
-        local = self.world.page.get(arguments[0])
-        return {"ack": None if local is None else local.ack, "running": arguments[0] in self.world.calls}
+        if function == "__wa.admitAll":
+            messages = [{"found": True, "key": self.world.new_key(chat)} for chat, _ in arguments[0]]
+            return {"messages": messages, "spareIds": []}
+        assert function == "__wa.sightAll", function
+        return [self._sight(key) for key in arguments[0]]
+
+    def _sight(self, key: str) -> dict[str, Any]:
+        local = self.world.page.get(key)
+        return {"ack": None if local is None else local.ack, "running": key in self.world.calls}
+
+    def _send_texts(self, texts: Any) -> None:
+        """Begin several texts; those after one with which the page is lost do not begin."""
+        late = False
+        for chat, body, options in texts[0]:
+            key, how = options["messageId"], self.sends.popleft() if self.sends else "well"
+            match how:
+                case "fails":
+                    failure = {"code": None, "message": "something is wrong"}
+                    self.world.reports.append({"key": key, "failure": failure})
+                case "hangs":
+                    self.world.calls[key] = (chat, body)
+                case _:
+                    self._send("well" if how == "late" else how, chat, body, options)
+                    late |= how == "late"
+        if late:
+            raise CallTimeout("sendTexts")
 
     def _send(self, how: str, chat: str, body: str, options: Mapping[str, str]) -> dict[str, Any]:
         key, world = options["messageId"], self.world
@@ -132,16 +162,20 @@ class Rows:
 
     rows: dict[int, Row] = field(default_factory=dict)
     in_hand: set[int] = field(default_factory=set)
+    spare_keys: Callable[[str], str] | None = None  # generates keys for claims, by chat; None: the guard asks the page
 
     def accept(self, chat: str) -> None:
         number = len(self.rows) + 1
         message = Outgoing(number, str(number), 1, f"{chat}@g.us", "text", {"message": str(number)}, 0)
         self.rows[number] = Row(message)
 
-    def admit(self, page: Any, message: Outgoing) -> str:
-        key: str = page.call("__wa.newKey", message.chat_id)
-        self.reserve(message, key)
-        return key
+    def admit(self, page: Any, messages: Sequence[Outgoing]) -> dict[int, str | Refusal]:
+        answers = page.call_directly("__wa.admitAll", [(message.chat_id, False) for message in messages])
+        found: dict[int, str | Refusal] = {}
+        for message, answer in zip(messages, answers["messages"], strict=True):
+            found[message.id] = answer["key"]
+            self.reserve(message, answer["key"])
+        return found
 
     def reserve(self, message: Outgoing, key: str | None) -> None:
         row = self.rows[message.id]
@@ -155,7 +189,16 @@ class Rows:
                 oldest.setdefault(row.message.chat_id, row)
         found = [r for r in oldest.values() if r.message.id not in self.in_hand and r.due <= now]
         self.in_hand |= {row.message.id for row in found}
-        return [page_request(row.message) for row in found]
+        return [page_request(self._claimed(row)) for row in found]
+
+    def _claimed(self, row: Row) -> Outgoing:
+        """The message, with a new key if the claim itself reserves one."""
+        message = row.message
+        if self.spare_keys is None or message.provider_id is not None or message.attempts:
+            return message
+        key = self.spare_keys(message.chat_id)
+        self.reserve(message, key)
+        return replace(message, new_key=key)
 
     def record(self, number: int, outcome: Outcome | None, now: float) -> None:
         """Record the outcome of a claimed message. None: it is queued again."""

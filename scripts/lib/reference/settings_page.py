@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from markdown_table import table
-from pydantic import SecretStr
-from pydantic.fields import FieldInfo
 
 from bisnesctl import paths
+from bisnesctl.setting_fields import FieldInfo, SecretStr
 from bisnesctl.setting_types import NO_LIMIT
 from bisnesctl.settings import Settings
 
@@ -42,8 +41,8 @@ in underscores, or in one word by a plural, an abbreviation or a typing error, a
 `BISNES_`.
 """
 
-#: Limits of numbers, as pydantic keeps them, and how they read.
-LIMITS = {"ge": "at least", "gt": "more than", "le": "at most"}
+#: Limits of numbers, and how they read.
+LIMITS: dict[Literal["ge", "gt", "le"], str] = {"ge": "at least", "gt": "more than", "le": "at most"}
 
 
 def render() -> str:
@@ -81,5 +80,5 @@ def _allowed(field: FieldInfo) -> str:
     choices = getattr(field.annotation, "__args__", ())
     if choices and all(isinstance(each, str) for each in choices):
         return ", ".join(f"`{each}`" for each in choices)
-    limits = {name: getattr(each, name) for each in field.metadata for name in LIMITS if hasattr(each, name)}
-    return ", ".join(f"{words} {limits[name]}" for name, words in LIMITS.items() if name in limits)
+    limits = {words: limit for name, words in LIMITS.items() if (limit := field.limit(name)) is not None}
+    return ", ".join(f"{words} {limit}" for words, limit in limits.items())

@@ -1,13 +1,11 @@
 """Sends a message: resolves the quoted message, finds the bot, checks its channel, accepts the message, answers.
 
-`look_up` and `submit` are the steps of both entry points: `send` for the hot path in `services.api.asgi`, `deliver` for
+`look_up` and `entry_of` are steps of both entry points: `send` for the hot path in `services.api.asgi`, `deliver` for
 the Flask routes. If the caller waits for the outcome, `services.api.messages.outcomes` polls for both.
 """
 
-import asyncio
 import hashlib
 import logging
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -106,20 +104,19 @@ def find_bot(context: Context, send: Send) -> Bot:
     return bot
 
 
-def submit(context: Context, principal: Principal, send: Send, bot: Bot) -> Future[Accepted]:
-    """Have the message accepted; asks no database. Raises `ApiError` if the channel cannot send it.
+def entry_of(context: Context, principal: Principal, send: Send, bot: Bot) -> Entry:
+    """The message to be accepted, once it is counted; asks no database.
 
-    The future may end with `DatabaseUnavailable` or `IdempotencyConflict`.
+    Raises `ApiError` if the channel cannot send it.
     """
     principal.require_company(send.company_id)
     check(send, bot)
     context.quotas.count_message(send.company_id, send.idempotency_key is not None)
-    entry = Entry(
+    return Entry(
         send.message_id, bot.process_name, bot.id, send.company_id, send.phone_index, send.chat_id, send.kind,
         send.payload, send.idempotency_key, digest(send) if send.idempotency_key else None,
         current_request.get() or None,
     )  # fmt: skip
-    return context.acceptor.accept(entry)
 
 
 async def send(context: Context, principal: Principal, request: Send, bot: Bot) -> Reply:
@@ -127,7 +124,8 @@ async def send(context: Context, principal: Principal, request: Send, bot: Bot) 
 
     Raises `ApiError`, `DatabaseUnavailable`, `IdempotencyConflict`.
     """
-    return accepted(await asyncio.wrap_future(submit(context, principal, request, bot)), request)
+    entry = entry_of(context, principal, request, bot)
+    return accepted(await context.acceptor.accept_from_loop(entry), request)
 
 
 def deliver(context: Context, principal: Principal, send: Send, bot: Bot | None = None) -> Reply:
@@ -136,7 +134,8 @@ def deliver(context: Context, principal: Principal, send: Send, bot: Bot | None 
     `bot`: that of `look_up`, if it was looked up already.
     """
     try:
-        found = submit(context, principal, send, bot or look_up(context, send)).result()
+        entry = entry_of(context, principal, send, bot or look_up(context, send))
+        found = context.acceptor.accept(entry).result()
     except DatabaseUnavailable as error:
         raise refusal(error) from error  # the message may be stored after all, so its file stays
     except IdempotencyConflict as error:

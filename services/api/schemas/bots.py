@@ -80,7 +80,7 @@ class Held(BaseModel):
 
 
 class Paused(BaseModel):
-    """A pause: an operator has the bot send nothing."""
+    """A pause: an operator keeps the bot from sending."""
 
     since: str
     until: str | None = Field(description="When the pause ends by itself; null: when it is resumed.")

@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
 
 import structlog
 
@@ -51,6 +52,8 @@ log = structlog.get_logger()
 
 class Downloads:
     """Downloads due files. Several processes may do so at the same time."""
+
+    idle_seconds: ClassVar[float] = 5.0
 
     def __init__(
         self, settings: Settings, database: Database, bot_of: Callable[[int], Bot | None], store: MediaStore

@@ -14,9 +14,11 @@ from services.runtime.quotas import Quotas
 def of_meta(settings: Settings, database: Database, accounts: AccountCache) -> BackgroundJobs:
     """The jobs beside sending: download received files, and check the phone numbers."""
     store = counted_store(settings, database, Quotas(settings, database, accounts))
-    return BackgroundJobs(
+    jobs = BackgroundJobs(
         database,
         downloads=Downloads(settings, database, accounts.sending_bot, store),
         checks=NumberChecks(settings, accounts.sending_bot),
         credential_holds=CredentialHolds(settings.decryption_keys),
     )
+    accounts.on_change(jobs.wake)
+    return jobs

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import structlog
 
@@ -56,6 +56,7 @@ class _Claimed(NamedTuple):
 class NumberChecks:
     """Checks one bot after the other. Several processes may do so at the same time."""
 
+    idle_seconds: ClassVar[float] = 5.0
     settings: Settings
     bot_of: Callable[[int], Bot | None]  # a bot with its token decrypted; raises `EncryptionError`
 

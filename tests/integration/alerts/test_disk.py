@@ -2,6 +2,7 @@
 
 import pytest
 
+from bisnesctl.alerts import deliveries
 from bisnesctl.alerts.evaluator import Evaluator
 from bisnesctl.alerts.state_file import AlertState
 from bisnesctl.diagnosis import diagnose
@@ -28,7 +29,8 @@ def small(tmp_path):
 
 
 @mounts
-def test_a_full_disk_is_one_alert_and_one_recovery(small, tmp_path):
+def test_a_full_disk_is_one_alert_and_one_recovery(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(deliveries, "GROUP_SECONDS", 1.0)
     receiver, events = AlertReceiver(), []
     settings = settings_in(
         tmp_path, BISNES_HOME=str(small.folder / "var"), DATABASE_URL="postgresql://127.0.0.1:1/x",

@@ -1,5 +1,7 @@
 """Operators and callers see that a provider is unavailable, or that a number is held."""
 
+import time
+
 import pytest
 import requests
 
@@ -114,6 +116,33 @@ def test_an_outage_that_may_be_over_is_not_shown(client, connection):
 @pytest.fixture
 def settings(context):
     return context.settings
+
+
+def test_an_outage_whose_pause_an_operator_ended_is_shown(client, connection, settings):
+    text(client)
+    begin(connection, bot_of(connection))
+    execute(connection, "SELECT release_bot(%s)", (bot_of(connection),))
+    (trouble,) = troubled(settings)
+    assert "; next attempt now; 1 message waits" in trouble.reason
+
+
+def test_the_time_of_an_outage_is_that_of_this_machine_with_its_zone(client, connection, settings, monkeypatch):
+    text(client)
+    begin(connection, bot_of(connection))
+    monkeypatch.setenv("TZ", "Asia/Kuala_Lumpur")
+    time.tzset()
+    try:
+        (trouble,) = troubled(settings)
+        [(since,)] = execute(
+            connection,
+            "SELECT extract(epoch FROM outage_since)::float FROM bot_pace WHERE bot_id = %s",
+            (bot_of(connection),),
+        )
+        shown = time.strftime("%H:%M %Z", time.localtime(since))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert trouble.reason.startswith(f"nothing has been sent since {shown}: ")
 
 
 def test_an_outage_that_lasts_is_critical_and_says_how_many_wait(client, connection, settings):

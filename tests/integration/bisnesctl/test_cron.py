@@ -154,7 +154,7 @@ def test_a_wrong_address_is_refused_without_being_shown(environment, tool) -> No
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     receiver = AlertReceiver()
     made = Deployment(
-        tmp_path_factory.mktemp("deployment"), HEARTBEAT_INTERVAL="500", API_INSTANCES="1", META_INSTANCES="1",
+        tmp_path_factory.mktemp("deployment"), HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", META_INSTANCES="1",
         ENABLE_WWEBJS="false", HEALTH_PING_URL=f"http://127.0.0.1:{receiver.port}/uuid", HEAL_RESTARTS_PER_HOUR="2",
     )  # fmt: skip
     try:

@@ -53,6 +53,22 @@ def test_a_bot_says_what_it_waits_for_and_what_to_type(settings, opened, bot, to
     assert found["hold"]["since"].endswith("Z")
 
 
+def test_a_bot_that_does_not_send_is_not_shown_as_sending(settings, opened, bot, tool):
+    found = tool("describe", "0128-0", "--json").json
+    assert (found["wanted"], found["actual"]) == ("running", "not sending")  # there is no worker
+    tool("queue", "pause", "0128/0", "--yes")
+    found = tool("describe", "0128-0", "--json").json
+    assert (found["wanted"], found["actual"]) == ("paused", "paused")
+
+
+def test_a_part_that_cannot_be_read_is_named_with_the_reason(settings, opened, bot, tool):
+    connection, _ = opened
+    execute(connection, "ALTER TABLE webhook RENAME TO webhook_of_another_version")
+    [unseen] = tool("describe", "0128-0", "--json").json["unseen"]
+    assert unseen.startswith("its company's webhooks: ")
+    assert "bisnesctl migrate" in unseen
+
+
 def test_a_bot_shows_the_webhooks_of_its_company_without_secrets(settings, opened, bot, tool):
     connection, _ = opened
     execute(
@@ -132,7 +148,9 @@ def test_a_message_of_a_held_bot_names_the_hold(settings, opened, bot, tool):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("api-7x", "did you mean api-"), ("0128-1", "did you mean 0128-0"), ("meta-workr", "did you mean meta-worker"),
+    [("api-7x", "did you mean api-"), ("api-7", "error: there is no instance api-7: there are api-0 and api-1"),
+     ("events-2", "error: there is no instance events-2: there is only events"),
+     ("0128-1", "did you mean 0128-0"), ("meta-workr", "did you mean meta-worker"),
      (str(uuid.UUID(int=7)), "there is no message"), ("?", "`bisnesctl status` and `bisnesctl bots list` show")],
 )  # fmt: skip
 def test_an_unknown_name_is_one_line_with_near_names(settings, bot, tool, name, hint):
@@ -150,8 +168,8 @@ def test_a_process_is_described_while_nothing_runs_and_without_the_database(envi
     writer = ProcessEventWriter(settings.home / SPOOLS["guard"], "")
     writer.record(ProcessEvent("api", "api-0", "process_failed", "critical", 1.7e9, {"reason": "it was killed"}))
     said = tool("describe", "api-0", width=80)
-    for words in ("wanted running", "everything was stopped on purpose", "bisnesctl start --multiprocess", "line 29",
-                  "it was killed; the guard does not start it again"):  # fmt: skip
+    for words in ("wanted stopped", "services.api.asgi:app", "stopped on purpose", "bisnesctl start --multiprocess",
+                  "line 29", "it was killed; the guard does not start it again"):  # fmt: skip
         assert words in said.text
     assert "line 19 " not in said.text
     assert max(map(len, said.out.splitlines())) <= 80
@@ -167,6 +185,13 @@ def test_without_the_database_a_web_bot_is_described_by_its_session(environment,
     said = tool("describe", "0128-2", width=80).text
     assert "wwebjs-session-0128-2: a WhatsApp Web bot with its browser" in said
     assert "Not seen the bot itself, its hold, limits, messages and webhooks: PostgreSQL cannot be reached" in said
+
+
+def test_without_the_database_an_unknown_name_is_answered_in_sentences(environment, tool):
+    environment(DATABASE_URL="postgresql://127.0.0.1:1/none")
+    assert "there are api-0 and api-1\n" in tool("describe", "api-7", code=2).err
+    said = tool("describe", "?", code=2).err
+    assert "show all names. Bots cannot be looked up, because PostgreSQL is unavailable\n" in said
 
 
 def test_without_the_database_a_bot_or_message_cannot_be_looked_up(environment, tool):

@@ -10,14 +10,12 @@ from bisnesctl.errors import ConfigError, Conflict
 from bisnesctl.processes import embedded_servers
 from bisnesctl.settings import Settings
 from tests.support.processes.servers import settings_in
-from tests.support.strangers import let_in
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(open_folder: Path) -> Settings:
     """An embedded PostgreSQL only, where its user can reach it."""
-    let_in(tmp_path)
-    return settings_in(tmp_path, REDIS_HOST="unused")
+    return settings_in(open_folder, REDIS_HOST="unused")
 
 
 def test_a_cluster_is_created_once_and_never_left_incomplete(settings: Settings) -> None:

@@ -10,6 +10,7 @@ import pytest
 from bisnesctl.database import postgres
 from bisnesctl.errors import DatabaseUnavailable, RedisUnavailable
 from bisnesctl.lifecycle import preflight
+from bisnesctl.processes import supervisor
 from bisnesctl.processes.deployment import record_start
 from bisnesctl.processes.topology import Mode
 from tests.support.processes.servers import Redis, settings_in
@@ -44,11 +45,12 @@ def own_redis(tmp_path_factory):
 
 
 @pytest.mark.parametrize("words", ASKING_POSTGRES, ids=" ".join)
-def test_a_command_that_asks_a_frozen_postgres_ends_and_says_so(environment, tool, own_postgres, words):
+def test_a_command_that_asks_a_frozen_postgres_ends_and_says_so(environment, tool, own_postgres, monkeypatch, words):
+    monkeypatch.setattr("bisnesctl.database.postgres.CONNECT_TIMEOUT_SECONDS", 2)
     environment(DATABASE_URL=own_postgres.dsn())
     with own_postgres.frozen():
         said = tool(*words, code=4)
-    assert "PostgreSQL did not accept a connection within 5 s" in said.text
+    assert "PostgreSQL did not accept a connection within 2 s" in said.text
 
 
 def test_a_command_whose_statement_is_not_answered_ends_and_says_so(environment, tool, own_postgres, monkeypatch):
@@ -104,10 +106,11 @@ def test_a_command_that_asks_a_frozen_sandbox_ends_and_says_so(environment, tool
 
 
 @pytest.mark.parametrize(("words", "code"), [(("status",), 0), (("restart", "api"), 4), (("stop", "api"), 4)])
-def test_a_command_that_asks_a_frozen_supervisord_ends_and_says_so(environment, tool, words, code):
+def test_a_command_that_asks_a_frozen_supervisord_ends_and_says_so(environment, tool, monkeypatch, words, code):
     settings = environment(DATABASE_URL="postgresql://127.0.0.1:1/x")
-    with supervised(settings) as supervisor:
-        pid = supervisor.pid()
+    with supervised(settings) as started:
+        pid = started.pid()
+        monkeypatch.setattr(supervisor, "BUSY_CALL_TIMEOUT_SECONDS", 2)
         os.kill(pid, signal.SIGSTOP)
         try:
             said = tool(*words, code=code)

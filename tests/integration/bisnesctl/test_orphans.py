@@ -1,29 +1,42 @@
 """Processes of an earlier run are found; those of another supervisord, which may run this very command, are not."""
 
+import contextlib
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from bisnesctl import paths
-from bisnesctl.lifecycle.preflight import find_orphans
+from bisnesctl.errors import Conflict
+from bisnesctl.lifecycle import preflight
+from bisnesctl.lifecycle.preflight import find_orphans, wait_for_orphans
 from bisnesctl.settings import Settings
 from tests.support.processes.servers import settings_in
 
 
-def orphans(settings: Settings, server: str) -> dict[int, str]:
-    """The orphans while a process of that supervisord runs; its pid is written as 0."""
+@contextlib.contextmanager
+def started_by(settings: Settings, server: str, name: str = "api-0") -> Iterator[int]:
+    """The pid of a process that this supervisord has started."""
     environment = {
         **os.environ,
         "BISNES_ENV": str(settings.env_file),
-        "SUPERVISOR_PROCESS_NAME": "api-0",
+        "SUPERVISOR_PROCESS_NAME": name,
         "SUPERVISOR_SERVER_URL": server,
     }
     child = subprocess.Popen(["sleep", "600"], env=environment)
     try:
-        return {0 if pid == child.pid else pid: name for pid, name in find_orphans(settings).items()}
+        yield child.pid
     finally:
         child.kill()
         child.wait()
+
+
+def orphans(settings: Settings, server: str) -> dict[int, str]:
+    """The orphans while a process of that supervisord runs; its pid is written as 0."""
+    with started_by(settings, server) as child:
+        return {0 if pid == child else pid: name for pid, name in find_orphans(settings).items()}
 
 
 def test_a_process_of_an_earlier_supervisord_of_this_home_is_an_orphan(tmp_path: Path) -> None:
@@ -33,3 +46,15 @@ def test_a_process_of_an_earlier_supervisord_of_this_home_is_an_orphan(tmp_path:
 
 def test_a_process_of_another_supervisord_is_none(tmp_path: Path) -> None:
     assert orphans(settings_in(tmp_path), "unix:///run/supervisor.sock") == {}
+
+
+def test_a_start_waits_for_orphans_but_ends_the_evaluator_which_waits_for_an_alert_that_the_start_mutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_in(tmp_path)
+    server = f"unix://{paths.supervisor_socket(settings.run_dir)}"
+    with started_by(settings, server, "alerts"):
+        wait_for_orphans(settings, print)
+    monkeypatch.setattr(preflight, "ORPHANS_TIMEOUT_SECONDS", 1.0)
+    with started_by(settings, server) as child, pytest.raises(Conflict, match=f"have not ended: api-0 .pid {child}"):
+        wait_for_orphans(settings, print)

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from bisnesctl import moments
+from bisnesctl.bots import check_records
 from bisnesctl.queue import message_changes, messages, pauses, stats, targets
 from bisnesctl.queue.messages import QueueFilter
 from bisnesctl.queue.states import State
@@ -310,6 +312,35 @@ def test_messages_do_not_grow_too_old_during_a_pause(connection, bot):
     execute(connection, "UPDATE bot_pace SET paused_until = now() - interval '29 hours'")
     assert holds.fail_old(connection, outbox(), 24) == 1
     assert status_of(connection, message_id) == "failed"
+
+
+def test_a_retry_of_a_paused_bot_does_not_claim_that_it_is_tried_now(tool, connection, bot, alive):
+    (message_id,) = wait(connection, bot, "1")
+    [message] = outbox().claim(connection, 10)
+    outbox().record(connection, [result(message, Status.QUEUED, after=600.0, code="131000", error="busy")])
+    assert tool("queue", "retry", message_id).text.endswith("its chat is tried now")
+    execute(connection, "UPDATE lane SET due = now() + interval '600 seconds'")
+    pause(connection, bot)
+    assert (
+        "its chat is tried as soon as this has ended: bot 0128/0 is paused" in tool("queue", "retry", message_id).text
+    )
+
+
+def test_the_end_of_a_pause_is_shown_in_the_time_of_this_machine(environment, database, connection, bot):
+    settings = environment(DATABASE_URL=database)
+    pause(connection, bot, reason="price list", seconds=3600.0)
+    [trouble] = check_records.troubled(settings)
+    [(until,)] = execute(connection, "SELECT extract(epoch FROM paused_until)::float FROM bot_pace")
+    assert trouble.reason == f"by root until {moments.shown(until)}: price list"
+    pause(connection, bot)
+    assert check_records.troubled(settings)[0].reason == "by root until it is resumed"
+
+
+def test_a_page_is_never_larger_than_the_largest(connection, bot, monkeypatch):
+    ids = wait(connection, bot, "1", "2", "3")
+    monkeypatch.setattr(messages, "MAX_PAGE", 2)
+    found, more = messages.find(connection, QueueFilter(), 10)
+    assert ([each.id for each in found], more) == (ids[:2], True)
 
 
 def test_several_bots_are_paused_with_a_confirmation(tool, connection, bot):

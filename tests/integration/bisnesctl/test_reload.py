@@ -27,6 +27,7 @@ if os.environ.get("BISNES_PROCESS") == "api" and any("gunicorn" in word for word
     os._exit(9)
 """
 INFRASTRUCTURE = ("guard", "postgres", "redis", "sandbox")
+ALL = {*INFRASTRUCTURE, "api-0", "api-1", "meta", "meta-worker-1", "events", "wwebjs", "alerts"}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     """A deployment whose programs look for modules in the folder `release` first."""
     folder = tmp_path_factory.mktemp("reload")
     (folder / "release").mkdir()
-    made = Deployment(folder, HEARTBEAT_INTERVAL="500", META_INSTANCES="1", API_INSTANCES="2")
+    made = Deployment(folder, HEARTBEAT_INTERVAL="1000", META_INSTANCES="1", API_INSTANCES="2")
     try:
         made.environment["PYTHONPATH"] = str(folder / "release")
         made.run("start", "--multiprocess", "--sandbox")
@@ -46,7 +47,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 @pytest.fixture
 def running(deployment: Deployment) -> Deployment:
     """The deployment with everything healthy."""
-    deployment.run("start")
+    if deployment.steady() != ALL:
+        deployment.run("start")
     return deployment
 
 
@@ -59,11 +61,13 @@ def release(deployment: Deployment) -> Iterator[Path]:
         file.rmdir() if file.is_dir() else file.unlink()
 
 
-def pids(deployment: Deployment) -> dict[str, int | None]:
-    return {name: row["pid"] for name, row in deployment.status().items()}
+def pids(deployment: Deployment) -> dict[str, int]:
+    """The pids of all that runs."""
+    found = Supervisor(deployment.settings.run_dir).processes()
+    return {name: each.pid for name, each in found.items() if each.pid}
 
 
-def changed(before: dict[str, int | None], after: dict[str, int | None]) -> set[str]:
+def changed(before: dict[str, int], after: dict[str, int]) -> set[str]:
     return {name for name in before if before[name] != after.get(name)}
 
 

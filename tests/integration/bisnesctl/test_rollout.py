@@ -20,7 +20,7 @@ from tests.support.waiting import HANG_SECONDS, wait_until
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    made = Deployment(tmp_path_factory.mktemp("rollout"), HEARTBEAT_INTERVAL="500", META_INSTANCES="1")
+    made = Deployment(tmp_path_factory.mktemp("rollout"), HEARTBEAT_INTERVAL="1000", META_INSTANCES="1")
     try:
         yield made
     finally:

@@ -128,6 +128,23 @@ def test_the_retention_says_when_it_ran_and_what_it_deleted(deployment):
     assert "retention_age" not in judged  # supervisord is down, which explains it
 
 
+def test_a_customers_webhook_with_many_chats_is_measured(deployment):
+    execute(
+        deployment,
+        "INSERT INTO webhook (id, company_id, url, events, secret_encrypted, failures) VALUES "
+        "('01934f7e-5bb0-7f41-9d41-000000000001', '0128', 'https://a.example', '{*}', '', 0), "
+        "('01934f7e-5bb0-7f41-9d41-000000000002', '0128', 'https://b.example', '{*}', '', 3)",
+        "INSERT INTO webhook_lane (webhook_id, chat_id, pending) SELECT id, n::text, 1 "
+        "FROM webhook, generate_series(1, 8000) n",
+        "INSERT INTO webhook_delivery (webhook_id, chat_id, seq, event_id, created_at) "
+        "SELECT id, n::text, n, n::text, now() - interval '300 seconds' FROM webhook, generate_series(1, 8000) n",
+    )
+    found = measure(deployment)
+    assert values(found, "webhooks_waiting") == {"working": 8000, "failing": 8000}
+    assert 300 <= values(found, "webhooks_oldest")[""] < 1000
+    assert values(found, "webhooks_failing")[""] == 1
+
+
 def test_webhooks_that_wait_have_an_age(deployment):
     execute(
         deployment,

@@ -50,6 +50,14 @@ def senders(settings, pool):
 
 
 @pytest.fixture
+def hasty_senders(settings, pool):
+    """Those that wait for an answer for two seconds."""
+    senders = Senders(settings.copy_with(webhook_timeout_ms=2000), pool)
+    yield senders
+    senders.close()
+
+
+@pytest.fixture
 def customers():
     """Makes receivers."""
     made = []
@@ -310,6 +318,22 @@ def test_a_secret_under_another_key_is_an_error_of_the_delivery(connection, cust
     assert customer.calls == []
 
 
+def test_the_next_event_is_due_when_its_chat_and_its_webhook_permit(connection, customers):
+    def seconds():
+        return store.next_due(connection) or 0
+
+    assert store.next_due(connection) is None
+    webhook = register(connection, customers().url)
+    raise_events(connection, 1)
+    assert seconds() <= 0
+    execute(connection, "UPDATE webhook_lane SET due = now() + interval '100 seconds'")
+    assert 0 < seconds() <= 100
+    execute(connection, "UPDATE webhook SET paused_until = now() + interval '1000 seconds'")
+    assert 100 < seconds() <= 1000
+    execute(connection, "UPDATE webhook SET active = false WHERE id = %s", (webhook,))
+    assert store.next_due(connection) is None
+
+
 def test_the_claims_of_an_earlier_run_are_released_at_once(connection, customers, senders):
     customer = customers()
     register(connection, customer.url)
@@ -436,8 +460,8 @@ def test_a_200_with_a_large_body_counts_as_delivered(connection, customers, send
 
 
 @pytest.mark.parametrize(("page", "pause"), [(b"x" * 65_536, 0.0), (b".", 0.1)], ids=["fast", "slow"])
-def test_a_200_whose_body_never_ends_counts_as_delivered(connection, customers, senders, page, pause):
-    customer = customers()
+def test_a_200_whose_body_never_ends_counts_as_delivered(connection, customers, hasty_senders, page, pause):
+    customer, senders = customers(), hasty_senders
     customer.page, customer.repeats_page = page, pause
     webhook = register(connection, customer.url)
     senders.start()

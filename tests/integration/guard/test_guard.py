@@ -47,8 +47,10 @@ time.sleep(1000)
 """
 ROOT = Path(__file__).parents[3]
 PORT = free_port()
+#: Seconds between looks of the guard, and between its checks.
+WATCH_INTERVAL, CHECK_INTERVAL = 0.2, 1.0
 #: Seconds after which the guard would have ended a process that gives no sign of life here.
-SILENCE = 25.0
+SILENCE = 14.0
 ROWS = {
     "steady": Program("steady", "", "sleep 1000", restart_delay=0.2, min_uptime=0, max_restarts=5),
     "quick": Program("quick", "", "sh -c 'exit 3'", restart_delay=0.1, min_uptime=60, max_restarts=2),
@@ -127,7 +129,9 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path, database):
+def stage(tmp_path, database, monkeypatch):
+    monkeypatch.setattr(guard_module, "WATCH_INTERVAL_SECONDS", WATCH_INTERVAL)
+    monkeypatch.setattr(guard_module, "CHECK_INTERVAL_SECONDS", CHECK_INTERVAL)
     settings = settings_in(tmp_path, DATABASE_URL=database, HEARTBEAT_INTERVAL="200", MAX_HEARTBEAT_AGE="5000")
     hog = tmp_path / "hog.py"
     hog.write_text(HOG)
@@ -441,7 +445,7 @@ def test_a_process_that_cannot_give_a_heartbeat_is_restarted(stage):
 def test_a_process_that_serves_is_not_restarted(stage):
     stage.guard()
     pid = jammed(stage)
-    time.sleep(SILENCE + 5)
+    time.sleep(SILENCE + 3)
     assert stage.process("jam").pid == pid
     assert stage.noted("process_hung") == []
 

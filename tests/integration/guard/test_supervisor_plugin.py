@@ -14,6 +14,7 @@ import pytest
 from supervisor.loggers import getLogger
 from supervisor.options import ServerOptions
 from supervisor.poller import Poller
+from supervisor.states import ProcessStates, SupervisorStates
 
 from bisnesctl.errors import SupervisorFault
 from bisnesctl.lifecycle import ports
@@ -182,6 +183,36 @@ autorestart = false
 startsecs = 0
 startretries = 0
 """
+
+
+PROCESSES = [
+    (ProcessStates.RUNNING, False, True),
+    (ProcessStates.STOPPED, False, True),
+    (ProcessStates.EXITED, False, True),
+    (ProcessStates.FATAL, True, True),
+    (ProcessStates.EXITED, True, False),
+    (ProcessStates.STARTING, False, False),
+    (ProcessStates.BACKOFF, False, False),
+    (ProcessStates.STOPPING, False, False),
+]
+
+
+@pytest.mark.parametrize(("state", "autorestart", "waits"), PROCESSES)
+def test_the_loop_waits_longer_only_while_no_process_depends_on_the_time(
+    state: int, autorestart: bool, waits: bool
+) -> None:
+    config = SimpleNamespace(autorestart=autorestart, autostart=False)
+    process = SimpleNamespace(state=state, config=config, laststart=1.0)
+    poller = SimpleNamespace(poll=lambda timeout: timeout)
+    options = SimpleNamespace(mood=SupervisorStates.RUNNING, poller=poller)
+    supervisord = SimpleNamespace(options=options, process_groups={"one": SimpleNamespace(processes={"one": process})})
+    patient = supervisor_plugin._PatientPoller(supervisord)
+    assert (patient.poll(1) > 1) is waits
+    supervisord.process_groups["listener"] = SimpleNamespace(processes={}, event_buffer=["an event"])
+    assert patient.poll(1) == 1
+    del supervisord.process_groups["listener"]
+    options.mood = SupervisorStates.SHUTDOWN
+    assert patient.poll(1) == 1
 
 
 def ask(port: int) -> bytes:

@@ -29,25 +29,23 @@ ODD_REQUESTS = int(os.environ.get("TEST_ODD_REQUESTS", "400"))
 SEED = int(os.environ.get("TEST_SEED", "1"))
 
 
-@pytest.fixture
-def settings(database, tmp_path):
-    add_company(database)
+@pytest.fixture(scope="module")
+def settings(shared_database, tmp_path_factory):
+    add_company(shared_database)
     more = {
         "META_APP_SECRET": "app-secret",
         "META_VERIFY_TOKEN": "verify",
         "ENABLE_WWEBJS": "false",
         "WRONG_KEYS_PER_MINUTE": 10**6,
     }
-    return settings_for(database, tmp_path, **more)
+    return settings_for(shared_database, tmp_path_factory.mktemp("settings"), **more)
 
 
-@pytest.fixture(params=[*PROCESSES, "sandbox"])
-def port(request, settings, tmp_path):
+@pytest.fixture(scope="module", params=[*PROCESSES, "sandbox"])
+def port(request, settings, tmp_path_factory):
     """Each port, with an address of it that answers 200."""
     if request.param == "sandbox":
-        folder = tmp_path / "sandbox"
-        folder.mkdir()
-        sandbox = Sandbox(folder, free_port(), free_port())
+        sandbox = Sandbox(tmp_path_factory.mktemp("sandbox"), free_port(), free_port())
         yield request.param, Port(sandbox.port), "/health"
         sandbox.end()
         return

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import json
 import socket
 import threading
@@ -27,39 +28,48 @@ SECRET = "app-secret"
 BUNDLE = b"GET /openapi/swagger/js/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
 ATTACKER = f"X-Api-Key: {OTHER_KEY}\r\n".encode()
 CHUNKED = b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + ATTACKER + b"\r\n"
+#: Seconds for which a client waits for an outcome: longer than a busy machine takes to begin all of them.
+OPEN_SECONDS = 15
 IMAGE = {"imageUrl": f"data:image/jpeg;base64,{base64.b64encode(JPEG).decode()}"}
 
 
+#: The processes: the application, its name, and a path that it answers as soon as it serves.
+PROCESSES = {
+    "server": ("services.api.asgi:app", "api", "/health"),
+    "receiver": ("services.connectors.meta.receiver:create_service()", "meta", "/health/live"),
+    "manager": ("services.wwebjs_manager:create_service()", "wwebjs", "/health"),
+    "legacy": ("services.legacy:app", "legacy", "/health"),
+}
+
+
+@contextlib.contextmanager
+def serving(kind, dsn, folder):
+    """A process of this kind."""
+    more = {"ENABLE_WWEBJS": "false"} if kind == "legacy" else {}
+    with http_server(settings_for(dsn, folder, META_APP_SECRET=SECRET, **more), *PROCESSES[kind]) as server:
+        yield server
+
+
 @pytest.fixture
-def settings(database, tmp_path):
+def start(database, tmp_path):
+    """Starts a process of a kind for one test."""
     add_company(database)
-    return settings_for(database, tmp_path, META_APP_SECRET=SECRET)
+    with contextlib.ExitStack() as stack:
+        yield lambda kind: stack.enter_context(serving(kind, database, tmp_path))
 
 
 @pytest.fixture
-def server(settings):
-    with http_server(settings, "services.api.asgi:app", "api", "/health") as server:
-        yield server
+def server(start):
+    return start("server")
 
 
-@pytest.fixture
-def receiver(settings):
-    with http_server(settings, "services.connectors.meta.receiver:create_service()", "meta", "/health/live") as server:
-        yield server
-
-
-@pytest.fixture
-def manager(settings):
-    with http_server(settings, "services.wwebjs_manager:create_service()", "wwebjs", "/health") as server:
-        yield server
-
-
-@pytest.fixture
-def legacy(database, tmp_path):
-    add_company(database)
-    settings = settings_for(database, tmp_path, META_APP_SECRET=SECRET, ENABLE_WWEBJS="false")
-    with http_server(settings, "services.legacy:app", "legacy", "/health") as server:
-        yield server
+@pytest.fixture(scope="module")
+def shared(shared_database, tmp_path_factory):
+    """Starts a process of each kind once, for all tests that one request each meets."""
+    add_company(shared_database)
+    folder = tmp_path_factory.mktemp("shared")
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(lambda kind: stack.enter_context(serving(kind, shared_database, folder)))
 
 
 def served(server):
@@ -97,7 +107,8 @@ def test_pipelined_requests_of_clients_that_leave(server):
     recovers(server)
 
 
-def test_a_pipelining_client_is_answered_once_in_full(server):
+def test_a_pipelining_client_is_answered_once_in_full(shared):
+    server = shared("server")
     get = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     head, _, body = server.ask(get * 500).partition(b"\r\n\r\n")
     assert b" 200 " in head.splitlines()[0]
@@ -231,8 +242,8 @@ def test_a_slow_reader_that_goes_on_has_all_of_it(server, large_file):
     ids=["lines", "value", "name", "url", "name-sign", "tls", "host", "coding", "extension", "trailers"],
 )
 @pytest.mark.parametrize("kind", ["server", "receiver", "manager"])
-def test_floods_and_nonsense_are_refused_in_our_form(request, kind, request_bytes, refused):
-    server = request.getfixturevalue(kind)
+def test_floods_and_nonsense_are_refused_in_our_form(shared, kind, request_bytes, refused):
+    server = shared(kind)
     memory = server.worker.memory_info().rss
     assert problem(server.ask(request_bytes)) == refused
     assert server.worker.memory_info().rss - memory < 32 << 20
@@ -263,7 +274,7 @@ def test_waits_for_outcomes_delay_nobody(server):
 
     def wait(number):
         return requests.post(
-            f"{url}/60111{number:06}?wait=30", json=IMAGE, headers={"X-Api-Key": OTHER_KEY}, timeout=90
+            f"{url}/60111{number:06}?wait={OPEN_SECONDS}", json=IMAGE, headers={"X-Api-Key": OTHER_KEY}, timeout=90
         )
 
     with ThreadPoolExecutor(90) as threads:
@@ -281,11 +292,8 @@ def test_waits_for_outcomes_delay_nobody(server):
 
 
 def test_more_open_waits_than_a_company_may_have_are_refused(server):
-    post = (
-        f"POST /api/v2/messages/text/{OTHER}/{CHAT}?wait=30 HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n".encode()
-        + ATTACKER
-        + b'\r\n{"message":"x"}'
-    )
+    head = f"POST /api/v2/messages/text/{OTHER}/{CHAT}?wait={OPEN_SECONDS} HTTP/1.1\r\nHost: x\r\n".encode()
+    post = head + b"Content-Length: 15\r\n" + ATTACKER + b'\r\n{"message":"x"}'
     served(server)
     requests.get(
         f"{server.url}/api/webhooks", headers={"X-Api-Key": OTHER_KEY}, timeout=HANG_SECONDS
@@ -302,14 +310,16 @@ def test_more_open_waits_than_a_company_may_have_are_refused(server):
     recovers(server)
 
 
-def test_large_bodies_without_a_key_are_not_read(server):
+def test_large_bodies_without_a_key_are_not_read(shared):
+    server = shared("server")
     head = f"POST /api/v2/messages/document/{OTHER}/{CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 90000000\r\n".encode()
     for key in (b"", b"X-Api-Key: bk_nobody\r\n"):
         with server.connect(head + key + b"\r\n") as client:
             assert client.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_is_read(server):
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(shared):
+    server = shared("server")
     head = f"POST /api/v2/messages/image/{OTHER}/{CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 90000000\r\n".encode()
     with server.connect(head + ATTACKER + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n") as client:
         answer = b""
@@ -324,8 +334,8 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(server):
 @pytest.mark.parametrize(
     "begin", [b"GET /health HTTP/1.1\r\nHost: x\r\nX-", b"POST /x HTTP/1.1\r\nContent-Length: 99\r\n\r\n"]
 )
-def test_incomplete_requests_delay_no_other_port(request, kind, begin):
-    server = request.getfixturevalue(kind)
+def test_incomplete_requests_delay_no_other_port(start, kind, begin):
+    server = start(kind)
     clients = [server.connect(begin) for _ in range(120)]
     with held(clients):
         assert requests.get(f"{server.url}/health/ready", timeout=HANG_SECONDS).ok
@@ -339,8 +349,8 @@ def test_incomplete_requests_delay_no_other_port(request, kind, begin):
 
 
 @pytest.mark.parametrize("kind", ["receiver", "legacy"])
-def test_webhooks_without_their_bodies(request, kind):
-    receiver = request.getfixturevalue(kind)
+def test_webhooks_without_their_bodies(start, kind):
+    receiver = start(kind)
     post = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n".encode() + bytes(100_000)
     clients = [receiver.connect(post) for _ in range(60)]
     with held(clients):
@@ -352,8 +362,8 @@ def test_webhooks_without_their_bodies(request, kind):
 
 @pytest.mark.parametrize("kind", ["receiver", "manager", "server"])
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "Script-Name"])
-def test_no_header_moves_the_application(request, kind, name):
-    server = request.getfixturevalue(kind)
+def test_no_header_moves_the_application(shared, kind, name):
+    server = shared(kind)
     answer = requests.get(f"{server.url}/nothing", headers={name: "/health"}, timeout=HANG_SECONDS)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 

@@ -4,12 +4,12 @@ import threading
 from dataclasses import replace
 
 import pytest
-from pydantic import SecretStr
 
 from bisnesctl import encryption
 from bisnesctl.bots import hold_ends
 from bisnesctl.bots.check_records import troubled
 from bisnesctl.encryption import EncryptionError
+from bisnesctl.setting_fields import SecretStr
 from services.connectors.meta.number_checks import NumberChecks
 from services.message import Scope, Secret
 from services.outbox import holds

@@ -268,7 +268,10 @@ AHEAD = """
 INSERT INTO lane (bot_id, chat_id, pending, due) VALUES (%(bot)s, 'c', 1, now() + '50 s');
 INSERT INTO unknown_message VALUES (uuid_generate_v4(), now() + '50 s', NULL, now() + '50 s');
 UPDATE bot_pace SET (free_at, held_until, slow_until, outage_since, outage_seen, held_at, lifted_at, paused_at,
-    paused_until) = (SELECT m, m, m, m, m, m, m, m, m FROM (SELECT now() + interval '50 s' AS m) f);
+    paused_until, owner_since, drain_until) = (
+    SELECT m, m, m, m, m, m, m, m, m, m, m FROM (SELECT now() + interval '50 s' AS m) f);
+INSERT INTO rollout (from_side, to_side, bots, steps, automatic, by, began_at, step_at, judged_at, driver_until)
+    SELECT 'legacy', 'multiprocess', '{}', '[]', true, '', m, m, m, m FROM (SELECT now() + interval '50 s' AS m) f;
 INSERT INTO webhook (id, company_id, url, events, secret_encrypted, previous_until, paused_until)
     VALUES (uuid_generate_v4(), '0128', 'http://x', '{*}', '', now() + '50 s', now() + '50 s');
 INSERT INTO webhook_lane SELECT id, 'c', now() + '50 s', 1 FROM webhook;
@@ -292,7 +295,8 @@ UPDATE clock_seen SET at = now();
 COMPARED = {
     "lane": {"due"}, "unknown_message": {"since", "reported_at"},
     "bot_pace": {"free_at", "held_until", "slow_until", "outage_since", "outage_seen", "held_at", "lifted_at",
-                 "paused_at", "paused_until"},
+                 "paused_at", "paused_until", "owner_since", "drain_until"},
+    "rollout": {"began_at", "step_at", "judged_at", "driver_until"},
     "webhook": {"previous_until", "paused_until"}, "webhook_lane": {"due"}, "webhook_delivery": {"first_tried_at"},
     "media_download": {"due", "tried_at"}, "bot_check": {"due", "checked_at"},
     "wa_session": {"changed_at", "started_at", "beat_at", "qr_expires_at", "pairing_expires_at", "caught_up_at"},
@@ -315,6 +319,7 @@ RECORDED = {
     "clock_seen": {"at"}, "schema_migrations": {"applied_at"}, "media_store": {"since"},
     "former_number": {"since", "moved_at"}, "media_file": {"created_at"}, "process_totals": {"measured_at"},
     "media_upload": {"since"}, "audit_record": {"at", "delivered_at"}, "retention_run": {"at", "tried_at"},
+    "rollout": {"ended_at"},
 }  # fmt: skip
 
 

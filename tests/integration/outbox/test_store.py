@@ -254,7 +254,7 @@ def test_many_writers_and_workers_lose_nothing_double_nothing_and_keep_each_chat
         own, mine, results = pool.connect(), outbox(f"host/{worker}/r"), []
         while True:
             finished = writing.is_set()
-            messages = mine.exchange(own, results, 6)
+            messages = mine.exchange(own, results, 6).claimed
             with lock:
                 for message in messages:
                     said.setdefault((message.bot_id, message.chat_id), []).append(message.payload["message"])

@@ -9,7 +9,7 @@ import pytest
 from services.wakeups import ACTORS, NAMESPACE, MarkerClearer, SessionWakeup, WakeupSender, WakingBroker, session_queue
 from tests.support.waiting import HANG_SECONDS, Patience, wait_until
 
-QUEUE = "meta-messages"
+QUEUE = "meta-webhooks"
 
 
 @pytest.fixture

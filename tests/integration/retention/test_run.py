@@ -15,7 +15,7 @@ from bisnesctl.settings import load_partly
 from services.database.connection import Database, DatabaseUnavailable
 from services.retention import Retention
 from tests.integration.conftest import SECRET_KEY
-from tests.support.outbox import execute, open_database
+from tests.support.outbox import accept, add_bot, entry, execute, open_database
 from tests.support.processes.servers import settings_in
 from tests.support.waiting import HANG_SECONDS, wait_until
 
@@ -111,6 +111,21 @@ def test_a_rule_that_takes_long_leaves_the_rest_and_the_others_have_their_turn(
     outcome = run.run(connection, settings)
     assert outcome.deleted == {"metrics": 2, "commands": 1}
     assert outcome.unfinished
+
+
+def test_messages_stay_while_a_rule_before_them_is_unfinished(connection, settings, monkeypatch):
+    bot = add_bot(connection)
+    accept(connection, entry(bot))
+    execute(connection, "UPDATE outbox SET status = 'sent', accepted_at = '2020-01-01', updated_at = '2020-01-01',"
+                        " message_id = '00000000-0000-7000-8000-000000000001'")  # fmt: skip
+    monkeypatch.setattr(run, "RULE_SECONDS", -1.0)
+    execute(connection, "INSERT INTO idempotency_keys (company_id, key, digest, message_id, created_at)"
+                        " VALUES ('0128', 'k', '', '00000000-0000-7000-8000-000000000001', '2020-01-01')")  # fmt: skip
+    outcome = run.run(connection, settings)
+    assert {"idempotency keys", "messages"} <= outcome.left, outcome
+    assert outcome.deleted == {"idempotency keys": 1}
+    monkeypatch.undo()
+    assert run.run(connection, settings).deleted == {"messages": 1}
 
 
 KILLED = """

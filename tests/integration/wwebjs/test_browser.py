@@ -166,6 +166,37 @@ def test_a_file_is_sent_and_downloaded_unchanged(stage, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_texts_leave_together_and_the_page_reports_how_each_ended(stage):
+    stage.forget()
+    other = "60123456700@c.us"
+    answer = stage.page.call_directly("__wa.admitAll", [(CHAT, False), (other, True)], 3)
+    assert [each["found"] for each in answer["messages"]] == [True, True]
+    keys = [each["key"] for each in answer["messages"]]
+    assert len({*answer["spareIds"], *(key.split("_")[2] for key in keys)}) == 5
+    texts = [[chat, "together", {"messageId": key, "linkPreview": False, "waitForAck": False}]
+             for chat, key in zip((CHAT, other), keys, strict=True)]  # fmt: skip
+    stage.page.call_directly("__wa.sendTexts", [*texts, [other, "never", {"messageId": "nonsense"}]])
+    told = stage.events("send.ended")
+    reports = {report["key"]: report for report in (next(told).data for _ in range(3))}
+    assert [reports[key].get("ack", 0) >= 1 for key in keys] == [True, True]
+    assert reports["nonsense"]["failure"]["message"]
+    assert [seen["ack"] >= 1 for seen in stage.page.call_directly("__wa.sightAll", keys)] == [True, True]
+    assert {each["key"] for each in stage.sandbox.wa_sent(text="together")} == set(keys)
+
+
+def test_a_direct_call_fails_like_any_other(stage):
+    with pytest.raises(CallFailed, match="not a function"):
+        stage.page.call_directly("WPP.chat.nothing")
+    with pytest.raises(CallTimeout):
+        stage.page.call_directly(*NEVER, deadline=0.5)
+    before = stage.browser._event_connection.connection
+    threading.Timer(0.5, before.close).start()
+    with pytest.raises(CallTimeout, match="broke"):
+        stage.page.call_directly("Promise.race", [])
+    eventually(lambda: stage.browser._event_connection.connection is not before)
+    assert stage.page.call_directly("__wa.health")["full"]
+
+
 def test_an_error_of_the_page_has_its_code(stage, tmp_path):
     key = f"true_{CHAT}_3EB0NOTTHERE"
     with pytest.raises(CallFailed) as failed:

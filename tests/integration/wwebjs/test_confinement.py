@@ -16,7 +16,6 @@ from bisnesctl import wajs
 from bisnesctl.host import browsers, confine
 from services.connectors.wwebjs.browser import chromium, process_tree
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
-from tests.support.strangers import let_in
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 #: A user of the machine that is not ours; as an ordinary user there is none that a test could become.
@@ -35,11 +34,10 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture
-def open_folder(tmp_path):
+def common_folder(open_folder):
     """A folder in which every user may write."""
-    let_in(tmp_path)
-    tmp_path.chmod(0o777)
-    return tmp_path
+    open_folder.chmod(0o777)
+    return open_folder
 
 
 def port_of(pid):
@@ -72,14 +70,14 @@ print(connection.getresponse().read().decode())
 
 
 @landlock
-def test_a_stranger_cannot_let_the_driver_start_a_program(browser, open_folder):
-    program = open_folder / "program"
-    program.write_text(f"#!/bin/sh\nid > {open_folder}/ran\n")
+def test_a_stranger_cannot_let_the_driver_start_a_program(browser, common_folder):
+    program = common_folder / "program"
+    program.write_text(f"#!/bin/sh\nid > {common_folder}/ran\n")
     program.chmod(0o755)
     port = wait_until(lambda: port_of(browser.driver_pid))
     said = as_a_stranger(START_A_PROGRAM, str(port), str(program))
     assert "error" in json.loads(said)["value"]
-    assert not (open_folder / "ran").exists()
+    assert not (common_folder / "ran").exists()
     assert browser.driver_alive
 
 
@@ -104,9 +102,9 @@ def test_the_browser_shows_no_file_outside_of_its_own_folders(browser):
 
 
 @pytest.fixture
-def of_an_ordinary_user(open_folder, monkeypatch):
+def of_an_ordinary_user(common_folder, monkeypatch):
     """The Chromium of a user who is not root, within its own sandbox and ours; returns its process and its profile."""
-    started, profile = [], open_folder / "profile"
+    started, profile = [], common_folder / "profile"
     if os.geteuid() == 0:
         monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
     monkeypatch.setattr(chromium, "Program", lambda *words: started.append(words))
@@ -116,7 +114,7 @@ def of_an_ordinary_user(open_folder, monkeypatch):
     if not confined:
         pytest.skip("this kernel refuses user namespaces, so that Chromium is not confined")
     folders = (profile, chromium.temporary_folder(profile))
-    copy = shutil.copy(confine.__file__, open_folder)  # our own folders may be closed to that user
+    copy = shutil.copy(confine.__file__, common_folder)  # our own folders may be closed to that user
     words, become = [shutil.which("python3", path="/usr/bin") or sys.executable, "-I", "-S", copy, *confined[4:]], []
     if os.geteuid() == 0:
         for folder in folders:

@@ -200,6 +200,48 @@ def test_other_events_are_not_stored_and_invalid_ones_are_set_aside(bot):
     assert execute(bot.connection, "SELECT count(*) FROM webhook_inbox") == [(2,)]
 
 
+def transactions(bot):
+    """How many transactions of the server have written anything."""
+    ((number,),) = execute(bot.connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+    return number
+
+
+def test_events_are_stored_and_applied_in_one_transaction(bot):
+    number = bot.send(KEY)
+    before = transactions(bot)
+    bot.recorder.record([acked(2, KEY), acked(3, KEY), said(THEIRS)])
+    assert transactions(bot) == before + 1
+    assert bot.status(number) == "read"
+    assert bot.history("content") == [("Hi",), ("Hello",)]
+    assert bot.woken == 0
+
+
+def test_events_that_cannot_be_applied_are_stored_all_the_same(bot, monkeypatch):
+    def fail(*_):
+        raise ValueError("not now")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(bot.inbox, "_apply", fail)
+        bot.recorder.record([said(THEIRS)])
+    assert bot.woken == 1
+    assert execute(bot.connection, "SELECT processed_at FROM webhook_inbox") == [(None,)]
+    bot.inbox.apply_all(bot.connection)
+    assert bot.history("content") == [("Hello",)]
+
+
+def test_the_page_s_event_of_a_text_that_this_process_sends_is_not_stored(bot):
+    bot.sent_keys = [KEY]
+    bot.recorder.record([said(KEY, "Hi", ack=0), acked(1, KEY), said(OTHER, "From the phone", ack=1)])
+    assert bot.history("content") == [("From the phone",)]
+    assert execute(bot.connection, "SELECT count(*) FROM webhook_inbox") == [(1,)]
+
+
+def test_only_acknowledgements_and_events_of_our_own_texts_can_wait(bot):
+    bot.sent_keys = [KEY]
+    assert bot.recorder.can_wait([acked(2, KEY), said(KEY), event("send.ended", {"key": KEY})])
+    assert not bot.recorder.can_wait([acked(2, KEY), said(THEIRS)])
+
+
 def test_events_of_a_bot_that_was_a_meta_number_are_applied(bot):
     execute(bot.connection, "UPDATE phone_configs SET meta_phone_number_id = '1001280'")
     bot.tell(said(THEIRS))

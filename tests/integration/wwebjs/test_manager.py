@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from bisnesctl.bots import web_sessions
+from bisnesctl.bots import ownership, web_sessions
+from bisnesctl.bots.ownership import Side
 from bisnesctl.naming import session_name
 from services.connectors.wwebjs.browser.profiles import Profile
 from services.connectors.wwebjs.manager import store
@@ -68,10 +69,10 @@ class Quiet:
 class Stage:
     """A supervisord, a database with bots, and the manager's discovery, done by hand."""
 
-    def __init__(self, settings, supervisor):
+    def __init__(self, settings, supervisor, side=Side.MULTIPROCESS):
         self.settings, self.supervisor = settings, supervisor
         self._database = Database(settings.database_dsn, 2)
-        self.discovery = SessionSupervisor(settings, Quiet())
+        self.discovery = SessionSupervisor(settings, Quiet(), side)
 
     def add(self, phone, company=COMPANY):
         """A WhatsApp Web number."""
@@ -388,11 +389,50 @@ def test_killing_the_manager_stops_no_session_and_the_next_one_goes_on(settings,
 def test_one_manager_at_a_time_leads_on_a_machine(database):
     found = Database(database, 2)
     first, other = found.connect(), found.connect()
-    assert store.take_lead(first, "here")
-    assert not store.take_lead(other, "here")
-    assert store.take_lead(other, "there")
+    assert store.take_lead(first, "here", Side.MULTIPROCESS)
+    assert not store.take_lead(other, "here", Side.MULTIPROCESS)
+    assert store.take_lead(other, "there", Side.MULTIPROCESS)
     first.close()
-    wait_until(lambda: store.take_lead(other, "here"))
+    wait_until(lambda: store.take_lead(other, "here", Side.MULTIPROCESS))
+    other.close()
+
+
+def test_with_owners_each_side_has_a_lead(database):
+    found = Database(database, 2)
+    first, other = found.connect(), found.connect()
+    ownership.introduce(first, Side.LEGACY, "test")
+    assert store.take_lead(first, "here", Side.MULTIPROCESS)
+    assert store.take_lead(other, "here", Side.LEGACY)
+    other.close()
+    second = found.connect()
+    assert not store.take_lead(second, "here", Side.MULTIPROCESS)
+    for each in (first, second):
+        each.close()
+
+
+def test_each_side_supervises_its_own_sessions_and_a_hand_over_disturbs_none(stage):
+    for phone in (0, 1):
+        stage.add(phone)
+    stage.settle()
+    for phone in (0, 1):
+        stage.until("WORKING", phone)
+    before = stage.pids()
+    other = Stage(stage.settings, stage.supervisor, Side.LEGACY)
+    with stage._database.connection() as connection:
+        ownership.introduce(connection, Side.MULTIPROCESS, "test")
+        moved = web_sessions.find_one(connection, COMPANY, 0).bot_id
+        ownership.drain(connection, [moved], Side.LEGACY, 60)
+        assert ownership.complete(connection, [moved], Side.LEGACY, "test") == {moved}
+    for each in (stage, other):
+        each.settle()
+    assert stage.pids() == before
+    assert (stage.look(), other.look()) == (1, 1)
+    stage.do(web_sessions.want, 0, False)
+    stage.round()
+    assert stage.pids() == before
+    wait_until(lambda: other.round() > 5)
+    stage.until("STOPPED", 0)
+    assert stage.pids() == {name(1): before[name(1)]}
     other.close()
 
 

@@ -1,5 +1,7 @@
 """The checks before a message leaves a session: its number, the warm-up limits, its key."""
 
+from typing import Any
+
 import pytest
 
 from services.connectors.wwebjs.browser.page import CallFailed
@@ -7,6 +9,7 @@ from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.database.connection import DatabaseError
 from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
 from services.outbox.accept import Entry
+from services.outbox.keyed_claims import SpareIds
 from services.outbox.store import Outbox
 from tests.support.outbox import accept, add_bot, execute
 
@@ -17,18 +20,26 @@ class Asked:
     """A page that knows who is on WhatsApp, and generates the same key for every message."""
 
     def __init__(self, *absent):
-        self.absent, self.asked, self.broken, self.keyless = absent, [], False, False
+        self.absent, self.asked = absent, []
+        self.broken = self.keyless = self.dead = False
 
-    def call(self, function, chat, deadline=30.0):
-        if function == "__wa.newKey":
-            if self.keyless:
-                raise CallFailed("chat_not_found", "no such chat")
-            return KEY
-        assert function == "WPP.contact.queryWidExists"
-        self.asked.append(chat)
-        if self.broken:
-            raise CallFailed(None, "no network")
-        return None if chat.partition("@")[0] in self.absent else {"wid": chat}
+    def call_directly(self, function, chats, spare):
+        assert function == "__wa.admitAll"
+        if self.dead:
+            raise CallFailed("no_function", "the page is not ready")
+        messages = [self.answer(chat, unknown) for chat, unknown in chats]
+        return {"messages": messages, "spareIds": [f"3EB0{n}" for n in range(spare)]}
+
+    def answer(self, chat, unknown):
+        if unknown:
+            self.asked.append(chat)
+            if self.broken:
+                return {"found": None, "code": None, "message": "no network"}
+            if chat.partition("@")[0] in self.absent:
+                return {"found": False, "key": None}
+        if self.keyless:
+            return {"found": True, "code": "chat_not_found", "message": "no such chat"}
+        return {"found": True, "key": KEY}
 
 
 @pytest.fixture
@@ -58,12 +69,23 @@ def clock():
     return Clock()
 
 
-def guard(pool, clock):
-    return DatabaseSendGuard(pool, 16.0, clock)
+class Guard:
+    """A guard that is asked about one message at a time."""
+
+    def __init__(self, pool, clock):
+        self.guard = DatabaseSendGuard(pool, 16.0, clock)
+        self.reserve = self.guard.reserve
+
+    def admit(self, page, message):
+        (admitted,) = self.guard.admit(page, [message]).values()
+        return admitted
 
 
-def message(bot, chat=CHAT):
-    return Outgoing(1, "01934f7e-5b1c-7d3a-9c55-2f6a7be1d0c4", bot, chat, "text", {"message": "x"}, 0)
+guard = Guard
+
+
+def message(bot, chat=CHAT, number=1):
+    return Outgoing(number, f"01934f7e-5b1c-7d3a-9c55-2f6a7be1d0c{number}", bot, chat, "text", {"message": "x"}, 0)
 
 
 def test_a_number_is_asked_for_once(pool, bot, clock):
@@ -168,3 +190,36 @@ def test_a_key_is_stored_and_removed(pool, connection, bot, clock):
     own.reserve(message(bot), KEY)
     assert execute(connection, "SELECT key_id FROM wa_key") == [("3EB0AA",)]
     own.reserve(message(bot), None)
+
+
+def test_messages_of_several_chats_are_admitted_together(pool, connection, bot, clock):
+    execute(connection, "INSERT INTO wa_limit (bot_id, new_chats_per_day) VALUES (%s, 2)", (bot,))
+    chats = ["60111111111", "60122222222", "60133333333", "60144444444"]
+    page: Any = Asked(chats[1])
+    found = DatabaseSendGuard(pool, 16.0, clock).admit(
+        page, [message(bot, chat, n) for n, chat in enumerate(chats, 1)]
+    )  # fmt: skip
+    codes = [each if isinstance(each, str) else each.code for each in map(found.get, (1, 2, 3, 4))]
+    assert codes == [KEY, "number_check", KEY, "warming_up"]
+    assert execute(connection, "SELECT messages, new_chats FROM wa_sent") == [(2, 2)]
+    known = execute(connection, "SELECT chat_id FROM wa_number WHERE registered ORDER BY 1")
+    assert known == [(chats[0],), (chats[2],), (chats[3],)]
+
+
+def test_nothing_leaves_while_the_page_is_not_ready(pool, connection, bot, clock):
+    page = Asked()
+    page.dead = True
+    assert isinstance(guard(pool, clock).admit(page, message(bot)), Unavailable)
+    execute(connection, "INSERT INTO chat (bot_id, chat_id) VALUES (%s, %s)", (bot, CHAT))
+    assert isinstance(guard(pool, clock).admit(page, message(bot)), Retry)
+    assert execute(connection, "SELECT FROM wa_sent") == []
+
+
+def test_spare_ids_are_requested_with_the_keys(pool, bot, clock):
+    ids = SpareIds()
+    own = DatabaseSendGuard(pool, 16.0, clock, ids)
+    page: Any = Asked()
+    own.admit(page, [message(bot)])
+    assert (ids.missing, ids.take(2)) == (0, ["3EB00", "3EB01"])
+    own.admit(page, [message(bot)])
+    assert ids.missing == 0

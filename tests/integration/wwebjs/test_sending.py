@@ -1,6 +1,7 @@
 """Messages accepted for a WhatsApp Web number leave through the real browser, once and in the order of the chat."""
 
 import io
+import queue
 import threading
 import time
 from contextlib import suppress
@@ -14,7 +15,8 @@ from bisnesctl import wajs
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.browser.page import CallTimeout, PageLost
-from services.connectors.wwebjs.sending import page_sends
+from services.connectors.wwebjs.browser.page_events import PageEvent
+from services.connectors.wwebjs.sending import page_send
 from services.connectors.wwebjs.sending.page_sends import PageSends
 from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
@@ -131,6 +133,7 @@ class Session:
     def work(self):
         """One turn."""
         threading.Thread(target=self._deliver, daemon=True).start()
+        self._hear()
         try:
             if not self.sends.turn(self.surfer.page):
                 time.sleep(0.01)
@@ -138,6 +141,14 @@ class Session:
             self.surfer.renew()
         except CallTimeout:
             time.sleep(0.1)
+
+    def _hear(self):
+        """Pass on the page's reports on calls that send."""
+        with suppress(queue.Empty):
+            while True:
+                event = self.surfer.browser.events.get_nowait()
+                if isinstance(event, PageEvent) and event.name == "send.ended":
+                    self.sends.hear(event.data)
 
     def _deliver(self):
         with suppress(Died):
@@ -270,7 +281,7 @@ def test_an_unacknowledged_chat_does_not_delay_others(sandbox, session):
 
 
 def test_a_send_that_timed_out_is_looked_up(sandbox, session, monkeypatch):
-    monkeypatch.setattr(page_sends, "SEND_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(page_send, "SEND_TIMEOUT_SECONDS", 1.0)
     session.settled(session.accept(message="before"))
     sandbox.wa("hang", number=NUMBER, milliseconds=4000)
     ids = [session.accept(message=f"text {n}", chat=chat) for n, chat in enumerate(CHATS)]

@@ -29,7 +29,9 @@ from services.connectors.wwebjs.session.session import ExitStatus, Session
 from services.connectors.wwebjs.session.status_store import StatusStore
 from services.connectors.wwebjs.states import relaunch
 from services.connectors.wwebjs.states.state_machine import Limits, State
+from services.connectors.wwebjs.translation.incoming import parse
 from services.database.connection import Database
+from services.inbox.webhook_inbox import Inbox
 from services.runtime.process import Process
 from tests.support.deployment import alive, descendants
 from tests.support.outbox import execute, open_database
@@ -44,11 +46,12 @@ COMPANY, NUMBER = "0128", "60110000007"
 
 #: The same as `python -m services.connectors.wwebjs`.
 MAIN_MODULE = "import sys; from services.connectors.wwebjs.__main__ import main; sys.exit(main())"
-#: Has a step that takes more than 10 seconds beyond twice its deadline count as one that hangs.
-SOON_HUNG = "import time; from services.connectors.wwebjs.session import process; process.STEP_MARGIN_SECONDS = 10.0"
+#: Has a step that takes more than 6 seconds beyond twice its deadline count as one that hangs.
+SOON_HUNG = "import time; from services.connectors.wwebjs.session import process; process.STEP_MARGIN_SECONDS = 6.0"
 #: Has the thread that owns the browser hang in a step.
 HANGS = {
     "launch": "from services.connectors.wwebjs.browser.browser import Browser; "
+    "from services.connectors.wwebjs.session import session; session.LAUNCH_TIMEOUT_SECONDS = 5.0; "
     "Browser.launch = lambda *_: time.sleep(1e6)",
     "look": "from services.connectors.wwebjs.session.browser_loop import BrowserLoop; "
     "BrowserLoop._look = lambda _: time.sleep(1e6)",
@@ -242,7 +245,7 @@ def serve(stage, monkeypatch, browser, ours=True):
     monkeypatch.setattr(relaunch, "BACKOFF", Backoff(0.0, 1.0, 0.0))
     status = StatusStore(stage.pool, stage.bot, lambda *_: None)
     profile = Profile(stage.settings.profile_dir, COMPANY, 0)
-    recorder = EventRecorder(stage.pool, stage.bot, lambda: None)
+    recorder = EventRecorder(stage.pool, stage.bot, Inbox("wwebjs", parse, bot_id=stage.bot), lambda: None)
     hooks = Hooks(
         stopping=lambda: False,
         set_working=lambda works: None,
@@ -334,7 +337,7 @@ def test_a_database_that_freezes_for_long_ends_no_session(postgres, database, re
         frozen = [postgres.pid, *descendants(postgres.pid)]
         signal_all(frozen, signal.SIGSTOP)
         try:
-            time.sleep(30)  # three times what a step may take
+            time.sleep(20)  # more than any step may take
         finally:
             signal_all(frozen, signal.SIGCONT)
         sandbox.scan(NUMBER)

@@ -1,7 +1,8 @@
 """A worker on another machine, as a process of its own: `python -m tests.support.processes.elsewhere`.
 
-Arguments: the database, a folder, the provider's URL, a host name. Texts that begin with `file` need a preparation,
-which makes `<folder>/preparing` and then waits for `<folder>/gate`.
+Arguments: the database, a folder, the provider's URL, a host name, and the side that it serves if not both. A worker of
+this machine has this machine's name, and shares the journals of the home in BISNES_HOME. Texts that
+begin with `file` need a preparation, which makes `<folder>/preparing` and then waits for `<folder>/gate`.
 """
 
 import os
@@ -35,9 +36,12 @@ class PreparingConnector(ProviderConnector):
 
 
 def main() -> None:
-    dsn, folder, url, host = sys.argv[1:]
+    dsn, folder, url, host, *sides = sys.argv[1:]
+    instance = "meta-worker-9"
+    if host != socket.gethostname():
+        instance, os.environ["BISNES_HOME"] = "meta-worker-1", folder
     socket.gethostname = lambda: host
-    os.environ["BISNES_HOME"] = folder
+    from bisnesctl.bots.ownership import Side
     from bisnesctl.settings import load
     from services.channel import Channel, tuned_for_meta
     from services.database.connection import Database
@@ -47,7 +51,8 @@ def main() -> None:
     accounts = AccountCache(database, settings.encryption_key.get_secret_value())
     accounts.start()
     connector = PreparingConnector(url, Path(folder))
-    channel = Channel(settings, database, accounts, connector, parse, tuned_for_meta(settings), "meta-worker-1", "a")
+    tuning = tuned_for_meta(settings, Side(sides[0]) if sides else None)
+    channel = Channel(settings, database, accounts, connector, parse, tuning, instance, "a")
     channel.start()
     threading.Event().wait(20 * HANG_SECONDS)
 

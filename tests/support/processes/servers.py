@@ -120,20 +120,24 @@ class Postgres(Server):
                    "-c", "listen_addresses=", "-c", "max_connections=200",
                    "-c", f"fsync={'on' if durable else 'off'}"]  # fmt: skip
         super().__init__(settings, command, self._answering, signal.SIGINT)
+        self._connection: psycopg2.extensions.connection | None = None
 
     def dsn(self, database: str = "bisnes") -> str:
         """The URL of one of its databases."""
         return f"postgresql:///{database}?host={self._sockets}&user=bisnes"
 
-    def run(self, statement: str, database: str = "postgres") -> None:
-        """Run a statement outside of a transaction."""
-        connection = psycopg2.connect(self.dsn(database))
-        connection.autocommit = True
+    def run(self, statement: str) -> None:
+        """Run a statement outside of a transaction, on a connection that stays open: every test creates a database."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg2.connect(self.dsn("postgres"))
+            self._connection.autocommit = True
         try:
-            with connection.cursor() as cursor:
+            with self._connection.cursor() as cursor:
                 cursor.execute(statement)
-        finally:
-            connection.close()
+        except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            if not self._connection.closed:
+                raise
+            self.run(statement)  # the server was stopped meanwhile, or has ended the connection
 
     def _answering(self) -> bool:
         try:

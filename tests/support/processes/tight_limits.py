@@ -1,12 +1,17 @@
 """gunicorn's settings of our HTTP processes, with limits that a test reaches within seconds."""
 
 from services.gunicorn_conf import *  # noqa: F403
+from services.http_server.admission import MAX_QUEUE, Admission
 from services.http_server.limits import Limits
 from services.http_server.protocol import HttpProtocol
 from services.http_server.server import Worker as RealWorker
 
 #: Connections that one process takes.
 MAX_CONNECTIONS = 150
+#: Seconds for which a request waits for a thread, at most.
+QUEUE_TIMEOUT_SECONDS = 12.0
+
+Admission.__init__.__defaults__ = (MAX_QUEUE, QUEUE_TIMEOUT_SECONDS)
 
 
 class TightProtocol(HttpProtocol):

@@ -9,7 +9,7 @@ from bisnesctl.queue.message_changes import CANCELLED
 from services.api.message_errors import HTTP, OURS, WEB
 from services.connector import NO_ANSWER
 from services.connectors.meta.translation.errors import TABLE
-from services.connectors.wwebjs.sending.page_sends import NOT_ACKNOWLEDGED
+from services.connectors.wwebjs.sending.handover import NOT_ACKNOWLEDGED
 from services.connectors.wwebjs.translation import errors as page_errors
 from services.http_server.error_codes import ErrorCode
 from services.outbox.holds import UNREACHABLE

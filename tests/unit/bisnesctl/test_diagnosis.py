@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bisnesctl.bots import check_records
 from bisnesctl.bots.causes import Cause, Situation, causes_of
+from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.bots.web_sessions import Block, WebSession
-from bisnesctl.diagnosis import messages, targets
+from bisnesctl.diagnosis import diagnose, messages, numbers, surroundings, targets
 from bisnesctl.diagnosis.chain import Diagnosis, Link, State
+from bisnesctl.diagnosis.surroundings import Surroundings
 from bisnesctl.diagnosis.targets import BotTarget, MessageTarget, ProcessTarget
 from bisnesctl.errors import UsageError
-from bisnesctl.processes.deployment import open_deployment
+from bisnesctl.processes.deployment import Condition, open_deployment
 from bisnesctl.queue import reasons
 from bisnesctl.queue.reasons import Place
 from tests.support.processes.servers import settings_in
@@ -101,6 +104,8 @@ DUE = "2026-01-31T08:00:00Z"
         ({"status": "sent"}, State.OK, "it was sent", ""),
         ({"status": "read"}, State.OK, "last report is read", ""),
         ({"status": "unknown", "code": "no_answer"}, State.BLOCKS, "may have been sent", "dead-letters resolve"),
+        ({"status": "unknown"}, State.BLOCKS, "it may have been sent", "dead-letters resolve"),
+        ({"status": "failed"}, State.BLOCKS, "it failed: no reason is stored", ""),
         ({"status": "failed", "code": "131026", "error": "no"}, State.BLOCKS, "send it as a new message", ""),
         ({"status": "failed", "code": "network", "error": "no"}, State.BLOCKS, "it failed: network: no", "queue retry"),
     ],
@@ -152,6 +157,15 @@ SESSION = WebSession(
         ),
         ({"no_worker": True}, "process", True, "no worker of meta is running", "", "bisnesctl why meta-worker"),
         (
+            {"no_worker": True, "owner": "legacy"}, "process", True,
+            "the legacy process serves it, and does not run", "", "bisnesctl rollout status",
+        ),
+        (
+            {"owner": "legacy", "next_owner": "multiprocess"}, "process", False,
+            "it is being handed over from legacy to multiprocess", "it continues within seconds",
+            "bisnesctl rollout status",
+        ),
+        (
             {"session": replace(SESSION, state="SCAN_QR_CODE")}, "session", True,
             "its session is unlinked: no phone is linked to it", "", "bisnesctl bots link 0128 0",
         ),
@@ -194,3 +208,38 @@ def test_a_message_of_a_bot_that_cannot_send_does_not_wait_for_its_rate(fields):
     [link] = messages.of_place(waiting, 0)
     assert (link.state, link.text) == (State.OK, "it is the next one of its chat")
     assert "rate" not in reasons.explain(waiting)[0]
+
+
+@pytest.fixture
+def troubled(deployment, monkeypatch):
+    """The diagnosis of all troubles while these bots have some, of which those of company `gone` were removed since."""
+
+    def look(*bots):
+        around = Surroundings(deployment, Condition.RUNNING, {}, [])
+        monkeypatch.setattr(surroundings, "observe", lambda deployment, refused: around)
+        monkeypatch.setattr(
+            check_records,
+            "troubled",
+            lambda settings: [BotTrouble(company, phone, "error", "") for company, phone in bots],
+        )
+        number = numbers.Number(1, "meta", "meta_direct", 0, 0, None, None, None, None, None, [])
+        monkeypatch.setattr(
+            diagnose, "_look", lambda around, bot: diagnose._Seen(None if bot.company == "gone" else number, [])
+        )
+        return [each.target for each in diagnose.troubles(deployment, [])]
+
+    return look
+
+
+def test_a_bot_that_is_removed_meanwhile_hides_no_other_trouble(troubled):
+    assert troubled(("gone", 0), ("0128", 1)) == ["0128-1"]
+
+
+def test_of_many_bots_in_trouble_some_are_diagnosed_and_the_rest_counted(troubled):
+    found = troubled(*(("0128", number) for number in range(diagnose.MAX_BOTS + 30)))
+    assert found == [*(f"0128-{number}" for number in range(diagnose.MAX_BOTS)), "30 more bots"]
+
+
+def test_an_outcome_without_an_error_does_not_end_with_a_colon():
+    for status in ("unknown", "failed"):
+        assert not reasons.explain(place(status=status))[0].endswith(": ")

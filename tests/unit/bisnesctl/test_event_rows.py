@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisnesctl.database.event_log import LoggedEvent
-from bisnesctl.database.event_rows import joined, subject
+from bisnesctl.database.event_rows import incomplete, joined, subject
 from bisnesctl.database.event_sentences import sentence
 from bisnesctl.terminal import event_view, output
 
@@ -40,6 +40,14 @@ def test_an_end_is_one_row_in_either_order(reported_first: bool) -> None:
     assert row.at <= EXITED.at
     assert sentence(row).startswith("it was killed by SIGKILL (attempt 1 of 10), after 30s, with 116 MB; the guard")
     assert started.kind == "process_starting"
+
+
+@pytest.mark.parametrize("first", [EXITED, HUNG, DECIDED])
+def test_half_of_a_row_waits_some_seconds_for_the_other(first: LoggedEvent) -> None:
+    assert incomplete([first, STARTED], first.at + 1) == [first]
+    assert incomplete([first, of(EXITED, "api-1"), of(DECIDED, "api-1")], first.at + 1) == [first]
+    assert incomplete([first], first.at + 60) == []
+    assert incomplete([DECIDED, EXITED, HUNG], EXITED.at + 1) == []
 
 
 def test_the_time_is_that_of_the_report_and_not_of_the_decision() -> None:

@@ -50,6 +50,8 @@ def said(kind: str, **data: object) -> str:
         ("supervisord_ended", {"seen_at": "?", "down_seconds": 510.0}, "supervisord ended without a stop"),
         ("command_interrupted", {"command": "restart all", "instances": ["api-0", "api-1", "meta"]},
          "`bisnesctl restart all` was interrupted before it had restarted 3 processes; type it again"),
+        ("bot_owner_changed", {"from": "legacy", "to": "multiprocess", "by": "rollout 3 of ana"},
+         "multiprocess serves it after legacy: rollout 3 of ana"),
         ("release_begun", {"to": "0.2.0", "reason": None}, "release begun: to 0.2.0"),
     ],
 )  # fmt: skip

@@ -25,6 +25,18 @@ def test_the_reason_is_that_of_the_last_error(tmp_path: Path) -> None:
     assert find_reason(tmp_path, "x", lived=5.0) == 'another process has "this" number'
 
 
+def test_an_error_that_names_nothing_is_no_reason(tmp_path: Path) -> None:
+    said = line(2, "error", "bot=3").replace("event=session.locked ", "")
+    (tmp_path / "x.log").write_text(said)
+    assert find_reason(tmp_path, "x", lived=5.0) == ""
+
+
+def test_logs_that_cannot_be_read_have_no_reason(tmp_path: Path) -> None:
+    for name in ("x.log", "x.err.log", "supervisord.log"):
+        (tmp_path / name).mkdir()
+    assert (find_reason(tmp_path, "x", lived=5.0), find_crash(tmp_path, "x")) == ("", "")
+
+
 def test_an_error_of_an_earlier_life_is_no_reason(tmp_path: Path) -> None:
     (tmp_path / "x.log").write_text(line(20, "error", 'reason="long ago"'))
     assert find_reason(tmp_path, "x", lived=5.0) == ""

@@ -20,5 +20,12 @@ def test_a_program_loads_nothing_for_terminals(module: str) -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("module", ["bisnesctl.guard.__main__", "bisnesctl.alerts.__main__", "services.worker",
+                                    "services.events.__main__", "bisnesctl.views.overview"])  # fmt: skip
+def test_the_settings_need_no_general_validator(module: str) -> None:
+    check = f"import sys, {module}; print('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
 def test_rich_can_still_be_imported_afterwards() -> None:
     subprocess.run([sys.executable, "-c", "import services; import rich.console"], check=True)

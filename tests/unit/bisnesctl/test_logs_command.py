@@ -13,7 +13,6 @@ import pytest
 from bisnesctl.__main__ import main
 from bisnesctl.errors import ExitCode
 from tests.support.documents import ROOT
-from tests.support.strangers import let_in
 from tests.support.waiting import HANG_SECONDS
 
 API = (
@@ -162,16 +161,15 @@ def logs_of_a_stranger(home: Path) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.fixture
-def open_home(tmp_path: Path) -> Path:
+def open_home(open_folder: Path) -> Path:
     """A folder that every user may enter, with two logs."""
-    (tmp_path / "var/log").mkdir(parents=True)
+    (open_folder / "var/log").mkdir(parents=True)
     for name in ("api-0.log", "api-1.log"):
-        (tmp_path / "var/log" / name).write_text(f"a line of {name}\n")
-        (tmp_path / "var/log" / name).chmod(0o644)
-    let_in(tmp_path)
-    for folder in (tmp_path, tmp_path / "var", tmp_path / "var/log"):
+        (open_folder / "var/log" / name).write_text(f"a line of {name}\n")
+        (open_folder / "var/log" / name).chmod(0o644)
+    for folder in (open_folder / "var", open_folder / "var/log"):
         folder.chmod(0o755)
-    return tmp_path
+    return open_folder
 
 
 @pytest.mark.parametrize("forbidden", [["log"], ["log/api-0.log", "log/api-1.log"]])

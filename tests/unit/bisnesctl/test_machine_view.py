@@ -25,6 +25,7 @@ def forecast(folder: Path, loss_of_an_hour: float) -> list[float | None]:
         for each in machine.look(settings).disks
         if each.free_bytes is not None
     }
+    assert samples
     history.write(settings.run_dir, samples)
     return [each.full_in_seconds for each in machine.look(settings).disks]
 

@@ -14,13 +14,15 @@ SETTINGS = {name.upper() for name, field in Settings.model_fields.items() if "Se
 @pytest.mark.parametrize(
     "name",
     [*sorted(SETTINGS), "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "PGPASSWORD", "MY_DB_DSN", "API_KEY", "apikey",
-     "SSH_PRIVATE", "HTTP_AUTHORIZATION", "SESSION_COOKIE", "SMTP_PASSWD"],
+     "SSH_PRIVATE", "HTTP_AUTHORIZATION", "SESSION_COOKIE", "SMTP_PASSWD", "MAIL_PASS", "GITHUB_PAT"],
 )  # fmt: skip
 def test_the_value_of_a_secret_is_masked_and_its_name_stays(name: str) -> None:
     assert masking.environment({name: SECRET}, SETTINGS) == {name: "***"}
 
 
-@pytest.mark.parametrize("name", ["PATH", "LANG", "META_ATTEMPTS", "PWD", "HOME", "MONKEY", "QUOTA_IDEMPOTENCY_KEYS"])
+@pytest.mark.parametrize(
+    "name", ["PATH", "LANG", "PATTERN", "COMPASS", "META_ATTEMPTS", "PWD", "HOME", "MONKEY", "QUOTA_IDEMPOTENCY_KEYS"]
+)
 def test_other_values_stay(name: str) -> None:
     assert masking.environment({name: "value"}, SETTINGS) == {name: "value"}
 
@@ -31,6 +33,9 @@ def test_other_values_stay(name: str) -> None:
         (f"http://user:{SECRET}@proxy:3128", "http://***@proxy:3128"),
         (f"postgresql://bisnes:{SECRET}@db/bisnes", "postgresql://***@db/bisnes"),
         (f"host=db password={SECRET} user=x", "host=db password=*** user=x"),
+        (f"host=db password='a {SECRET}' user=x", "host=db password=*** user=x"),
+        (f'password="{SECRET}', "password=***"),
+        (f"http://user:p@{SECRET}@proxy:3128/a@b", "http://***@proxy:3128/a@b"),
         ("https://example.org/path", "https://example.org/path"),
     ],
 )

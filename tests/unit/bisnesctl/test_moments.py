@@ -56,3 +56,9 @@ def test_a_time_for_people_names_its_zone(monkeypatch: pytest.MonkeyPatch) -> No
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_a_time_of_day_has_its_date_only_if_it_is_old() -> None:
+    now = time.time()
+    assert moments.clock(now - 60) == time.strftime("%H:%M %Z", time.localtime(now - 60))
+    assert moments.clock(now - 90_000) == time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(now - 90_000))

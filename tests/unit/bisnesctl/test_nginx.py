@@ -23,6 +23,13 @@ def test_it_names_the_ports_and_the_host_of_the_settings(tmp_path):
     assert "/etc/letsencrypt/live/bots.example.org/fullchain.pem" in found.content
 
 
+def test_the_dashboard_is_reached_only_if_it_is_on(tmp_path):
+    content = render_nginx(settings_in(tmp_path, ENABLE_DASHBOARD="true", DASHBOARD_PORT="3104")).content
+    assert "server 127.0.0.1:3104;" in content
+    assert "location ^~ /ui/ {" in content
+    assert "/ui" not in render_nginx(settings_in(tmp_path)).content
+
+
 @pytest.mark.parametrize(("host", "upstream"), [("0.0.0.0", "127.0.0.1:3000"), ("::1", "[::1]:3000")])
 def test_it_reaches_an_api_that_listens_elsewhere(tmp_path, host, upstream):
     assert f"server {upstream};" in render_nginx(settings_in(tmp_path, API_HOST=host)).content

@@ -8,9 +8,9 @@ import pytest
 import typer
 
 from bisnesctl.errors import UsageError
-from bisnesctl.lifecycle.reload import COSTS
 from bisnesctl.lifecycle.targets import Targets, find_targets
 from bisnesctl.processes.deployment import Deployment, record_start
+from bisnesctl.processes.restart_costs import COSTS
 from bisnesctl.processes.selection import Selection, select
 from bisnesctl.processes.supervisor import Process, Supervisor
 from bisnesctl.processes.topology import PROGRAMS, Kind, Mode, expand

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from bisnesctl.database.event_log import LoggedEvent
-from bisnesctl.processes.topology import instance_of, program
+from bisnesctl.processes.deployment import make_folders, open_deployment, record_start, record_stop
+from bisnesctl.processes.topology import Mode, instance_of, program
 from bisnesctl.views import process_page
 from bisnesctl.views.process_roles import MAX_ROLE_LENGTH, role, without_shim
 from tests.support.processes.servers import settings_in
@@ -85,12 +86,46 @@ def test_files_are_those_of_the_process_with_the_most_and_threads_those_of_the_t
     tree: tuple[psutil.Process, int], tmp_path: Path
 ) -> None:
     process, child = tree
-    instance = instance_of(program("api"), "api-0", settings_in(tmp_path))
-    limits = process_page._limits(instance, process_page._idle(instance), process)
+    settings = settings_in(tmp_path)
+    instance = instance_of(program("api"), "api-0", settings)
+    row = process_page._idle(open_deployment(settings), instance)
+    limits = process_page._limits(instance, row, process_page._tree(process))
     assert limits.open_files_pid == child
     assert limits.open_files == psutil.Process(child).num_fds() > 50
     assert limits.threads == 5
-    assert process_page._limits(instance, process_page._idle(instance), None).open_files is None
+    assert process_page._limits(instance, row, process_page._tree(None)).open_files is None
+
+
+@pytest.mark.parametrize(
+    ("only", "stopped", "expected"),
+    [((), False, ("running", "down")), ((), True, ("stopped", "stopped")), (("api",), False, ("stopped", "stopped"))],
+)
+def test_a_process_that_does_not_run_is_wanted_unless_it_was_stopped_or_left_out(
+    tmp_path: Path, only: tuple[str, ...], stopped: bool, expected: tuple[str, str]
+) -> None:
+    settings = settings_in(tmp_path)
+    make_folders(settings)
+    record_start(settings.run_dir, Mode.MULTIPROCESS, False, only)
+    if stopped:
+        record_stop(settings.run_dir)
+    deployment = open_deployment(settings)
+    row = process_page._idle(deployment, instance_of(program("meta-worker"), "meta-worker-1", settings))
+    assert (row.wanted, row.status) == expected
+    assert row.memory_limit_bytes == 1024 << 20
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [("api", "services.api.asgi:app"), ("postgres", "max_connections="), ("wwebjs-session", " acme 3")],
+)
+def test_the_command_of_a_process_that_does_not_run_is_that_of_its_next_start(
+    tmp_path: Path, name: str, end: str
+) -> None:
+    settings = settings_in(tmp_path)
+    instance = instance_of(program(name), name, settings, {"company": "acme", "phone": "3"} if "-" in name else None)
+    line = " ".join(process_page._next_command(settings, instance))
+    assert end in line
+    assert "{" not in line
 
 
 def test_a_command_after_which_nothing_happened_is_not_in_the_history() -> None:

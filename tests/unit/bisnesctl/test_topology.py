@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bisnesctl.errors import UsageError
+from bisnesctl.errors import ConfigError, UsageError
 from bisnesctl.processes.embedded_servers import max_connections
 from bisnesctl.processes.extras import find_extras, in_start_order, why_extra
+from bisnesctl.processes.render import own_command
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import (
     PROGRAMS,
@@ -151,9 +152,9 @@ def test_program_names_are_unique() -> None:
     assert len({row.name for row in PROGRAMS}) == len(PROGRAMS)
 
 
-def test_the_legacy_mode_starts_without_the_guard_and_redis_and_both_modes_without_the_alerts() -> None:
-    assert {row.name for row in PROGRAMS if Mode.LEGACY in row.optional_in} == {"guard", "redis", "alerts"}
-    assert {row.name for row in PROGRAMS if Mode.MULTIPROCESS in row.optional_in} == {"alerts"}
+def test_each_mode_starts_without_some_programs() -> None:
+    assert {row.name for row in PROGRAMS if Mode.LEGACY in row.optional_in} == {"guard", "redis", "alerts", "dashboard"}
+    assert {row.name for row in PROGRAMS if Mode.MULTIPROCESS in row.optional_in} == {"alerts", "dashboard"}
 
 
 def test_extra_instances_are_those_that_supervisord_has_and_the_settings_do_not(tmp_path: Path) -> None:
@@ -166,3 +167,20 @@ def test_extra_instances_are_those_that_supervisord_has_and_the_settings_do_not(
     assert "API_INSTANCES is 1: `bisnesctl restart api` stops it" in why_extra(extras["api-1"], settings)
     assert "ENABLE_META is off: `bisnesctl stop meta-worker-2`" in why_extra(extras["meta-worker-2"], settings)
     assert names(in_start_order([*expand(settings), extras["api-1"]]))[3:5] == ["api-0", "api-1"]
+
+
+def test_the_former_server_runs_in_place_of_the_legacy_process(tmp_path):
+    command = "sh -c 'cd /srv/old && exec node {server}.js'"
+    settings = settings_in(tmp_path, LEGACY_COMMAND=command)
+    found = {each.name: each for each in expand(settings)}["legacy"]
+    assert own_command(found.program, settings, {})[-1] == "cd /srv/old && exec node {server}.js"
+    assert found.program.health_path == "/health"
+    assert (found.program.shared_socket, found.program.hang_check) == (False, False)
+    assert found.environment["PORT"] == "8443"
+    elsewhere = settings_in(tmp_path, LEGACY_COMMAND=command, LEGACY_HEALTH_URL="http://127.0.0.1:9000/up")
+    assert {each.name: each for each in expand(elsewhere)}["legacy"].program.health_path == "http://127.0.0.1:9000/up"
+
+
+def test_a_command_line_with_an_open_quote_is_refused_with_its_name(tmp_path):
+    with pytest.raises(ConfigError, match="LEGACY_COMMAND"):
+        settings_in(tmp_path, LEGACY_COMMAND="sh -c 'cd /srv").copy_with()

@@ -59,5 +59,6 @@ def test_a_process_that_gets_no_processor_has_waited():
 
 def test_every_program_with_heartbeats_is_checked_for_hangs_except_the_simulators():
     watched = {row.name for row in topology.PROGRAMS if row.hang_check}
-    assert watched == {"api", "meta", "meta-worker", "events", "wwebjs", "wwebjs-session", "legacy", "alerts"}
+    senders = {"api", "meta", "meta-worker", "events", "wwebjs", "wwebjs-session", "legacy"}
+    assert watched == senders | {"alerts", "dashboard"}
     assert watched == {row.name for row in topology.PROGRAMS if row.probe in ("http", "heartbeat")} - {"sandbox"}

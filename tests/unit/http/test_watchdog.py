@@ -3,7 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.http_server.watchdog import LOOK_INTERVAL_SECONDS, LOOP_STUCK_SECONDS, Stall, Watchdog
+from services.http_server.watchdog import (
+    LOOK_INTERVAL_SECONDS,
+    LOOP_STUCK_SECONDS,
+    THREADS_STUCK_SECONDS,
+    Stall,
+    Watchdog,
+)
 
 
 class Loop:
@@ -23,23 +29,24 @@ class Loop:
 def test_an_event_loop_that_does_not_turn_is_reported_as_stuck():
     loop = Loop()
     assert loop.look(1000) is None
-    assert loop.look(int(LOOP_STUCK_SECONDS) - 1, turns=False) is None
+    assert loop.look(int(LOOP_STUCK_SECONDS / LOOK_INTERVAL_SECONDS) - 1, turns=False) is None
     assert loop.look(1, turns=False) == "the event loop has not turned for 60 s"
     assert loop.look(1) is None
 
 
 def test_a_process_that_was_suspended_is_not_stuck():
-    assert Loop().look(20, turns=False, elapsed=10_000.0) is None
+    assert Loop().look(5, turns=False, elapsed=10_000.0) is None
 
 
 def test_requests_that_wait_while_none_is_done_are_noticed_for_each_caller():
     loop = Loop()
-    for done in range(200):
+    looks = int(THREADS_STUCK_SECONDS / LOOK_INTERVAL_SECONDS) + 1
+    for done in range(looks):
         loop.progress = {"a": 5, "b": done}
         found = loop.look(1)
-    assert found.startswith("requests wait, and no thread has ended one for 200 s")
-    loop.progress = {"b": 200}
-    assert loop.look(200) is not None  # now b's do not end
+    assert found.startswith(f"requests wait, and no thread has ended one for {looks * LOOK_INTERVAL_SECONDS:g} s")
+    loop.progress = {"b": looks}
+    assert loop.look(looks) is not None  # now b's do not end
     loop.progress = {}
     assert loop.look(1) is None
 
@@ -47,7 +54,7 @@ def test_requests_that_wait_while_none_is_done_are_noticed_for_each_caller():
 def test_the_progress_of_a_caller_restarts_after_its_queue_was_empty():
     loop = Loop()
     for number in range(900):
-        loop.progress = {"a": 5} if number % 150 else {}
+        loop.progress = {"a": 5} if number % int(THREADS_STUCK_SECONDS / LOOK_INTERVAL_SECONDS) else {}
         assert loop.look(1) is None
 
 

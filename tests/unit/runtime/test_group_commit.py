@@ -1,5 +1,6 @@
 """The group-commit writer: batches, answers and deadlines, even if writing fails or hangs."""
 
+import asyncio
 import threading
 import time
 from concurrent.futures import wait as wait_for
@@ -42,16 +43,11 @@ class Store:
         self.stored -= set(items)
 
 
-@pytest.fixture
-def expiry(monkeypatch):
-    monkeypatch.setattr("services.database.group_commit.EXPIRY_INTERVAL_SECONDS", 0.01)
-
-
 def group(store, seconds=HANG_SECONDS, **options):
     return GroupCommit("test", store.write, seconds, max_items=options.pop("max_items", 256), **options)
 
 
-def test_waiting_items_are_written_together_in_order(expiry):
+def test_waiting_items_are_written_together_in_order():
     store = Store(["held"])
     commits = group(store, max_items=5)
     futures = [commits.submit(n) for n in range(12)]
@@ -62,7 +58,7 @@ def test_waiting_items_are_written_together_in_order(expiry):
     commits.close()
 
 
-def test_a_batch_is_limited_in_bytes_unless_a_single_item_is_larger(expiry):
+def test_a_batch_is_limited_in_bytes_unless_a_single_item_is_larger():
     store = Store(["held"])
     commits = group(store, max_bytes=10, size=len)
     futures = [commits.submit("x" * length) for length in (1, 4, 4, 4, 30, 1)]
@@ -72,7 +68,7 @@ def test_a_batch_is_limited_in_bytes_unless_a_single_item_is_larger(expiry):
     commits.close()
 
 
-def test_a_bad_item_does_not_take_the_others_with_it(expiry):
+def test_a_bad_item_does_not_take_the_others_with_it():
     store = Store(["held", "fault", "fine", "fault"])
     commits = group(store)
     first = commits.submit("first")
@@ -85,7 +81,7 @@ def test_a_bad_item_does_not_take_the_others_with_it(expiry):
     commits.close()
 
 
-def test_the_writer_continues_after_faults_of_its_own(expiry, monkeypatch):
+def test_the_writer_continues_after_faults_of_its_own(monkeypatch):
     monkeypatch.setattr("services.database.group_commit.FAULT_PAUSE_SECONDS", 0.01)
     faults = ["one", "two"]
 
@@ -100,7 +96,7 @@ def test_the_writer_continues_after_faults_of_its_own(expiry, monkeypatch):
     commits.close()
 
 
-def test_items_submitted_after_the_end_are_refused(expiry):
+def test_items_submitted_after_the_end_are_refused():
     commits = group(Store())
     commits.close()
     with pytest.raises(DatabaseUnavailable):
@@ -114,17 +110,69 @@ def test_items_submitted_after_the_end_are_refused(expiry):
     max_items=st.integers(1, 6),
 )
 def test_every_caller_is_answered_and_exactly_the_acknowledged_items_are_stored(script, pauses, max_items):
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("services.database.group_commit.EXPIRY_INTERVAL_SECONDS", 0.01)
-        store = Store(script)
-        commits = group(store, 0.1, max_items=max_items, undo=store.undo)
-        futures = {}
-        for n, pause in enumerate(pauses):
-            futures[n] = commits.submit(n)
-            time.sleep(pause)
-        assert not wait_for(futures.values(), HANG_SECONDS).not_done
-        commits.close()
-        promised = {n for n, future in futures.items() if future.exception() is None}
-        assert all(futures[n].result() == f"answer to {n}" for n in promised)
-        assert store.stored == promised
-        assert all(batch == sorted(batch) for batch in store.batches)
+    store = Store(script)
+    commits = group(store, 0.1, max_items=max_items, undo=store.undo)
+    futures = {}
+    for n, pause in enumerate(pauses):
+        futures[n] = commits.submit(n)
+        time.sleep(pause)
+    assert not wait_for(futures.values(), HANG_SECONDS).not_done
+    commits.close()
+    promised = {n for n, future in futures.items() if future.exception() is None}
+    assert all(futures[n].result() == f"answer to {n}" for n in promised)
+    assert store.stored == promised
+    assert all(batch == sorted(batch) for batch in store.batches)
+
+
+def test_callers_on_an_event_loop_get_their_own_answers():
+    store = Store()
+    commits = group(store, max_items=3)
+
+    async def ask_for_all():
+        futures = [commits.submit_from_loop(n) for n in range(5)]
+        futures[4].cancel()  # its client hung up, and the item is written nevertheless
+        return await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), HANG_SECONDS)
+
+    *found, cancelled = asyncio.run(ask_for_all())
+    commits.close()
+    assert found == [f"answer to {n}" for n in range(4)]
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert store.stored == set(range(5))
+
+
+def test_a_bad_item_of_an_event_loop_ends_with_its_own_error():
+    commits = group(Store(["fault"]))
+
+    async def ask():
+        return await asyncio.wait_for(commits.submit_from_loop("bad"), HANG_SECONDS)
+
+    with pytest.raises(ValueError, match="a bad batch"):
+        asyncio.run(ask())
+    commits.close()
+
+
+def test_a_caller_on_an_event_loop_is_answered_in_its_time():
+    store = Store(["held"])
+    commits = group(store, 0.1, undo=store.undo)
+
+    async def ask():
+        with pytest.raises(DatabaseUnavailable):
+            await asyncio.wait_for(commits.submit_from_loop("waits"), HANG_SECONDS)
+
+    asyncio.run(ask())
+    store.released.set()  # the loop of the caller is closed by now
+    commits.close()
+    assert store.stored == set()
+
+
+def test_callers_whose_loop_is_closed_do_not_stop_the_writer():
+    store = Store(["held"])
+    commits = group(store)
+
+    async def ask():
+        commits.submit_from_loop("nobody waits")
+
+    asyncio.run(ask())
+    store.released.set()
+    assert commits.submit("next").result(HANG_SECONDS) == "answer to next"
+    commits.close()

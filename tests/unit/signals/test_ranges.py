@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bisnesctl.errors import UsageError
-from bisnesctl.signals.ranges import Range, parse
+from bisnesctl.signals.ranges import Range, parse, plain
 
 NUMBERS = st.floats(-1e9, 1e9).map(lambda each: round(each, 4))
 
@@ -67,3 +67,10 @@ def test_any_text_is_a_range_or_refused(text: str) -> None:
         return
     assert found.low <= found.high
     assert parse(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(10, "10"), (10.0, "10"), (0.5, "0.5"), (-3.0, "-3"), (math.inf, "inf"), (1e20, "1e+20")]
+)
+def test_a_number_is_as_short_as_it_can_be(value, text):
+    assert plain(value) == text

@@ -1,6 +1,7 @@
 """The loop of the thread that owns a session's browser, with a stand-in of the browser and a clock that a test sets."""
 
 import queue
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +68,7 @@ class Everything:
         self.told, self.codes, self.stored, self.working = [], [], [], [False]
         self.away, self.ours, self.idle, self.mb, self.work = 0, True, True, 100.0, lambda: False
         self.command = lambda loop: None
+        self.wait, self.reports, self.wakers = 0.0, [], []
         self.bound = None
         hooks = Hooks(
             stopping=self.stopping,
@@ -76,6 +78,8 @@ class Everything:
             handle_commands=lambda loop: self.command(loop),
             lock_held=lambda: self.ours,
             bound_number=self.bound_number,
+            send_ended=self.reports.append,
+            woken_by=self.wakers.append,
         )
         browser: Any = self.browser
         rest: Any = self
@@ -99,6 +103,12 @@ class Everything:
 
     def turn(self, _page):
         return self.work()
+
+    def wait_seconds(self):
+        return self.wait
+
+    def can_wait(self, events):
+        return all(each.name == "chat.msg_ack_change" for each in events)
 
     def change(self, state, reason, event, number):
         self.reach_database()
@@ -171,6 +181,48 @@ def test_events_are_stored_before_the_page_may_forget_them():
     all_.serve()
     assert all_.stored == [1, 2, 3]
     assert all_.browser.acknowledged == [("boot", 3)]
+
+
+def test_acknowledgements_are_gathered_for_a_moment():
+    all_ = Everything()
+    all_.serve()  # it works
+    all_.loop.clock = lambda: all_.now
+    all_.turns, all_.loop.hooks = 0, all_.loop.hooks
+    all_.tell("chat.msg_ack_change", 1)
+    all_.loop._receive_events()
+    all_.loop._store_events()
+    assert all_.stored == []
+    all_.tell("chat.msg_ack_change", 2)
+    all_.now += browser_loop.GATHER_SECONDS
+    all_.loop._receive_events()
+    all_.loop._store_events()
+    assert (all_.stored, all_.browser.acknowledged) == ([1, 2], [("boot", 2)])
+    all_.tell("chat.msg_ack_change", 3)
+    all_.tell("chat.new_message", 4)
+    all_.loop._receive_events()
+    all_.loop._store_events()
+    assert all_.stored == [1, 2, 3, 4]
+
+
+def test_reports_of_sends_are_passed_on():
+    all_ = Everything()
+    all_.tell("send.ended", 1, {"key": "k", "ack": 1})
+    all_.serve()
+    assert all_.reports == [{"key": "k", "ack": 1}]
+
+
+def test_a_wake_up_ends_an_idle_wait(monkeypatch):
+    monkeypatch.setattr(browser_loop, "IDLE_SECONDS", 600.0)
+    all_ = Everything()
+    all_.wait, all_.turns = 600.0, 3
+    all_.loop.clock = lambda: 100.0  # nothing is ever due
+    thread = threading.Thread(target=all_.serve)
+    thread.start()
+    while thread.is_alive():  # the first turns look at the page and begin to work
+        for wake in all_.wakers:
+            wake()
+        thread.join(0.01)
+    assert all_.turns < 0
 
 
 def test_a_state_is_published_once_the_database_is_back():

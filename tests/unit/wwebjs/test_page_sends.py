@@ -1,5 +1,7 @@
 """Each message leaves WhatsApp Web once and in the order of its chat, despite hangs, failures, losses and deaths."""
 
+import itertools
+import math
 from contextlib import suppress
 from typing import Any, Unpack
 
@@ -9,16 +11,9 @@ from hypothesis import strategies as st
 
 from services.connector import LocalFile
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
-from services.connectors.wwebjs.sending.page_sends import (
-    ACK_TIMEOUT_SECONDS,
-    MAX_HANDOVERS,
-    MAX_UNACKNOWLEDGED,
-    Handover,
-    PageSends,
-    Sighting,
-    Step,
-    judge,
-)
+from services.connectors.wwebjs.sending.handover import Handover, Sighting, Step, judge
+from services.connectors.wwebjs.sending.page_send import ACK_TIMEOUT_SECONDS, MAX_HANDOVERS
+from services.connectors.wwebjs.sending.page_sends import MAX_UNACKNOWLEDGED, PageSends
 from services.connectors.wwebjs.translation.connector import page_request
 from services.database.connection import DatabaseUnavailable
 from services.message import Outgoing, Payload, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
@@ -63,6 +58,7 @@ class Stage:
         self.now = 1000.0
         self.world, self.rows = World(), Rows()
         self.page: Any = FakePage(self.world)
+        self.hears = True  # whether the page's reports arrive
         self.start()
 
     def start(self):
@@ -77,6 +73,10 @@ class Stage:
     def turn(self):
         """One turn of the loop, which reloads a page that is lost; returns whether there was work."""
         self.claim()
+        if self.hears:
+            reports, self.world.reports = self.world.reports, []
+            for report in reports:
+                self.sends.hear(report)
         try:
             worked = self.sends.turn(self.page)
         except PageLost:
@@ -120,7 +120,13 @@ class Stage:
             case "server" if waiting and detail == "takes":
                 world.deliver(waiting[-1])
             case "server" if waiting:
-                world.page[waiting[0]].ack = -1
+                world.refuse(waiting[0])
+            case "reports" if detail == "are lost":
+                world.reports.clear()
+            case "reports":
+                self.hears = detail == "arrive"
+            case "spare keys":
+                self.rows.spare_keys = self.world.new_key if detail else None
             case "session" if detail == "pauses":
                 self.sends.paused()
             case "session":
@@ -176,6 +182,8 @@ EVENTS = st.one_of(
     st.tuples(st.just("turn"), st.just(0.1)),
     st.tuples(st.just("call ends"), st.none()),
     st.tuples(st.just("server"), st.sampled_from(["takes", "takes", "refuses"])),
+    st.tuples(st.just("reports"), st.sampled_from(["arrive", "are late", "are lost"])),
+    st.tuples(st.just("spare keys"), st.booleans()),
     st.tuples(st.just("session"), st.sampled_from(["pauses", "reloads the page", "dies"])),
 )
 
@@ -209,6 +217,52 @@ def test_a_message_that_breaks_every_page_fails_in_the_end(stage):
     stage.turn()
     assert status(stage) is Status.FAILED
     assert stage.world.server == []
+
+
+def test_a_message_that_breaks_every_page_does_not_take_others_with_it(stage):
+    for chat in "ABC":
+        stage.rows.accept(chat)
+    send = stage.page._send
+
+    def break_down(how, chat, body, options):
+        return send("lost before" if body == "2" else how, chat, body, options)
+
+    stage.page._send = break_down
+    for _ in range(40):
+        stage.turn()
+        for key in stage.world.waiting():
+            stage.world.deliver(key)
+        stage.now += 1
+    assert [status(stage, number) for number in (1, 2, 3)] == [Status.SENT, Status.FAILED, Status.SENT]
+    assert violations(stage.world, stage.rows) == []
+
+
+def test_a_message_with_which_the_page_cannot_be_asked_does_not_take_others_with_it(stage):
+    for chat in "ABC":
+        stage.rows.accept(chat)
+    admit = stage.rows.admit
+
+    def break_down(page, messages):
+        if any(message.payload["message"] == "2" for message in messages):
+            raise PageLost("the page crashed")
+        return admit(page, messages)
+
+    stage.rows.admit = break_down
+    charged, record = set(), stage.rows.record
+
+    def note(number, outcome, now):
+        if isinstance(outcome, Unavailable):
+            charged.add(number)
+        record(number, outcome, now)
+
+    stage.rows.record = note
+    for _ in range(40):
+        stage.turn()
+        for key in stage.world.waiting():
+            stage.world.deliver(key)
+        stage.now += 1
+    assert [status(stage, number) for number in (1, 3)] == [Status.SENT] * 2
+    assert charged == {2}
 
 
 def test_a_page_that_never_answers_is_reloaded_a_few_times(stage):
@@ -270,6 +324,93 @@ def test_no_message_stays_in_hand_while_the_session_is_paused(stage):
     stage.rows.in_hand.clear()
     stage.settle()
     assert status(stage) is Status.SENT
+
+
+def test_texts_of_several_chats_leave_in_one_call_and_are_not_asked_about(stage):
+    for chat in "ABC":
+        stage.rows.accept(chat)
+    calls, call = [], stage.page.call_directly
+
+    def note(function, *given, **more):
+        calls.append(function)
+        return call(function, *given, **more)
+
+    stage.page.call_directly = note
+    stage.turn()
+    for key in stage.world.waiting():
+        stage.world.deliver(key)
+    stage.turn()
+    assert [status(stage, number) for number in (1, 2, 3)] == [Status.SENT] * 3
+    assert calls == ["__wa.admitAll", "__wa.sendTexts"]
+
+
+def test_a_text_that_was_claimed_with_its_key_leaves_in_a_single_call(stage):
+    stage.rows.spare_keys = stage.world.new_key
+    stage.rows.accept("A")
+    stage.page.questions.append("lost")  # the page is not asked
+    stage.turn()
+    stage.world.deliver(*stage.world.waiting())
+    stage.turn()
+    assert (status(stage), list(stage.page.questions)) == (Status.SENT, ["lost"])
+
+
+def test_events_of_a_text_say_nothing_new_unless_its_outcome_is_unknown(stage):
+    for chat in "AB":
+        stage.rows.accept(chat)
+    stage.turn()
+    first, second = stage.world.waiting()
+    assert (stage.sends.has_sent(first), stage.sends.has_sent("other")) == (True, False)
+    stage.world.deliver(first)
+    stage.turn()
+    stage.now += ACK_TIMEOUT_SECONDS
+    stage.turn()
+    assert [status(stage, number) for number in (1, 2)] == [Status.SENT, Status.UNKNOWN]
+    assert (stage.sends.has_sent(first), stage.sends.has_sent(second)) == (True, False)
+
+
+def test_a_report_that_is_lost_is_made_up_for_by_a_look(stage):
+    stage.rows.accept("A")
+    stage.turn()
+    stage.world.deliver(*stage.world.waiting())
+    stage.world.reports.clear()
+    stage.turn()
+    assert status(stage) is Status.QUEUED
+    stage.now += 1.0
+    stage.turn()
+    assert status(stage) is Status.SENT
+
+
+def test_the_rate_limits_how_many_texts_leave_together(stage):
+    stage.sends = PageSends(stage.rows, rate=10.0, clock=lambda: stage.now)
+    for chat in "ABCDE":
+        stage.rows.accept(chat)
+    begun = []
+    for _ in range(10):
+        stage.turn()
+        begun.append(len(stage.world.page))
+        stage.now += 0.15
+    assert begun[0] == 1
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(begun))
+    assert begun[-1] == 5
+
+
+def test_the_loop_is_woken_once_for_messages_that_are_submitted_together(stage):
+    woken = itertools.count()
+    stage.sends = PageSends(stage.rows, rate=1e6, clock=lambda: stage.now, submitted=lambda: next(woken))
+    for chat in "AB":
+        stage.rows.accept(chat)
+    stage.claim()
+    assert stage.sends.wait_seconds() == 0.0
+    stage.sends.poll(0)
+    stage.sends.poll(0)
+    assert next(woken) == 1
+
+
+def test_the_loop_waits_as_long_as_nothing_is_due(stage):
+    assert stage.sends.wait_seconds() == math.inf
+    stage.rows.accept("A")
+    stage.turn()
+    assert stage.sends.wait_seconds() == 1.0
 
 
 class Acting:

@@ -88,10 +88,41 @@
     };
   }
 
+  const failure = (error) => ({ code: error?.code ?? null, message: String(error?.message ?? error) });
+
   /** Generates the key of a message that is about to be sent to a chat. */
   async function newKey(chatId) {
     const chat = await WPP.chat.find(chatId);
     return String(await WPP.chat.generateMessageID(chat));
+  }
+
+  /** Looks a number up if it is `unknown`, and generates a key: {found, key}, or {code, message} of what failed. */
+  async function admit([chatId, unknown]) {
+    let found = true;
+    try {
+      found = !unknown || Boolean(await WPP.contact.queryWidExists(chatId));
+    } catch (error) {
+      return { found: null, ...failure(error) };
+    }
+    try {
+      return { found, key: found ? await newKey(chatId) : null };
+    } catch (error) {
+      return { found, ...failure(error) };
+    }
+  }
+
+  /** Generates ids, the middle parts of keys, for messages to come: they are the same for any chat. */
+  async function newIds(chatId, count) {
+    const keys = await Promise.all(Array.from({ length: count }, () => WPP.chat.generateMessageID(chatId)));
+    return keys.map(({ id }) => id);
+  }
+
+  /** The same for messages of several chats, each a pair of the chat's id and whether its number is unknown. */
+  async function admitAll(chats, spareCount = 0) {
+    const messages = await Promise.all(chats.map(admit));
+    const known = messages.findIndex(({ key }) => key);
+    const spareIds = known < 0 ? [] : await newIds(chats[known][0], spareCount).catch(() => []);
+    return { messages, spareIds };
   }
 
   const NOT_FOUND_CODES = ['msg_not_found', 'chat_not_found', 'message_not_found'];
@@ -130,6 +161,9 @@
     return { ack: found ? (found.ack ?? 0) : null, running: isRunning };
   }
 
+  /** The states of several messages, in their order. */
+  const sightAll = (keys) => Promise.all(keys.map(sight));
+
   function countCall(key, by) {
     const now = (running.get(key) ?? 0) + by;
     if (now > 0) running.set(key, now);
@@ -151,8 +185,6 @@
     }
   }
 
-  const failure = (error) => ({ code: error?.code ?? null, message: String(error?.message ?? error) });
-
   /** Calls a function: {value} as plain JSON, or {code, message} of the error that it threw. */
   async function run(path, args) {
     try {
@@ -160,6 +192,23 @@
     } catch (error) {
       return failure(error);
     }
+  }
+
+  /** Sends a text, and reports how that ended once WhatsApp has acknowledged it. */
+  async function sendText(chatId, content, options) {
+    const key = options.messageId;
+    try {
+      const sent = await call('WPP.chat.sendTextMessage', [chatId, content, { ...options, waitForAck: true }]);
+      emit('send.ended', { key, id: String(sent.id), ack: sent.ack });
+    } catch (error) {
+      emit('send.ended', { key, failure: failure(error) });
+    }
+  }
+
+  /** Begins to send texts and returns at once; events named `send.ended` say how that ended. */
+  function sendTexts(messages) {
+    for (const message of messages) sendText(...message);
+    return null;
   }
 
   const INPUT_ID = '__wa_file';
@@ -212,8 +261,8 @@
 
   const { events = {}, recent, acks } = window.__waMessages ?? {};
   window.__wa = {
-    boot, since, ack, health, newKey, find, sight, recent, acks, run, expectFile, sendFile, blob, failure, takeOver,
-    inspect,
+    boot, since, ack, health, newKey, admitAll, find, sight, sightAll, recent, acks, run, sendTexts, expectFile, sendFile,
+    blob, failure, takeOver, inspect,
   };
   emit('bridge.loaded', { url: location.href });
   forward('conn.auth_code_change', (code) => ({ shown: Boolean(code) }));

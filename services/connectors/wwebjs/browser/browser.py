@@ -16,7 +16,7 @@ from bisnesctl.settings import Settings
 from services.connectors.wwebjs.browser import cdp, chromium
 from services.connectors.wwebjs.browser.chromium import Program, StartFailed
 from services.connectors.wwebjs.browser.page import Driver, DriverLost, Page, PageLost
-from services.connectors.wwebjs.browser.page_events import EventConnection, Lost, PageEvent
+from services.connectors.wwebjs.browser.page_events import EventConnection, EventQueue
 from services.connectors.wwebjs.browser.session_clock import clock
 
 #: The limit for Chromium to launch.
@@ -66,7 +66,7 @@ class Browser:
 
     def __init__(self, options: BrowserOptions, begin: Callable[[str, float], None] = _no_watchdog) -> None:
         """Nothing is started yet. `begin`: called before each operation, with its name and its deadline in seconds."""
-        self.events: queue.Queue[PageEvent | Lost] = queue.Queue()
+        self.events: EventQueue = queue.Queue()
         self._options = options
         self._begin = begin
         self._program: Program | None = None

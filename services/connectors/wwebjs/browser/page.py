@@ -30,7 +30,7 @@ _PIECE_BYTES = 1 << 20
 
 _CALL = "const [path, args, done] = arguments; window.__wa ? __wa.run(path, args).then(done) : done(null);"
 _DESCRIBE_BLOB = "function () { return this instanceof Blob ? { size: this.size, type: this.type } : this; }"
-#: Parts of ChromeDriver's errors that mean that the page is gone. A script may have run before.
+#: Parts of errors of ChromeDriver and Chromium that mean that the page is gone. A script may have run before.
 _GONE = (
     "crash",
     "disconnected:",
@@ -46,7 +46,10 @@ _GONE = (
     "context was destroyed",
     "cannot find context",
     "inspector.detached",
+    "navigated or closed",
 )
+#: Chromium's error when the page forgot the promise of a call: such a call never ends.
+_FORGOTTEN = "promise was collected"
 
 
 class PageLost(Exception):
@@ -131,11 +134,32 @@ class Page:
         """
         with self._translated(function, deadline):
             answer = self._driver.run(_CALL, (function, list(arguments)), deadline)
-        if answer is None:
-            raise PageLost("the page is not WhatsApp Web")
-        if "message" in answer:
-            raise CallFailed(answer.get("code"), answer["message"])
-        return answer.get("value")
+        return _value_of(answer)
+
+    def call_directly(self, function: str, *arguments: Any, deadline: float = CALL_TIMEOUT_SECONDS) -> Any:
+        """Like `call`, but over our DevTools connection, without ChromeDriver: in a fifth of the time.
+
+        A connection that breaks while the page lives counts as a timeout: it reconnects by itself.
+        """
+        expression = f"window.__wa ? __wa.run({json.dumps(function)}, {json.dumps(arguments)}) : null"
+        with self._translated(function, deadline):
+            try:
+                answer = self._connection().request(
+                    "Runtime.evaluate", deadline, expression=expression, awaitPromise=True, returnByValue=True
+                )
+            except cdp.ConnectionLost as error:
+                if self._lost() is None:
+                    raise CallTimeout(f"{function}: the connection broke: {error}") from error
+                raise
+            except cdp.RequestRefused as error:
+                if _is_gone(str(error)):
+                    raise PageLost(f"{function}: {error}") from error
+                if _FORGOTTEN in str(error).lower():
+                    raise CallTimeout(f"{function}: it never ends") from error
+                raise
+        if "exceptionDetails" in answer:
+            raise CallFailed(None, str(answer["exceptionDetails"].get("text")))
+        return _value_of(answer["result"].get("value"))
 
     def open(self, url: str, deadline: float = CALL_TIMEOUT_SECONDS) -> None:
         """Load a page. Raises `CallFailed` if it cannot be reached, `CallTimeout` and `PageLost`."""
@@ -228,6 +252,20 @@ class Page:
             if reason := self._lost():
                 raise PageLost(f"{operation}: {reason}") from error
             raise CallFailed(None, str(error)) from error
+
+
+def _value_of(answer: Any) -> Any:
+    """The value that `__wa.run` returned. Raises `CallFailed`, and `PageLost` if the page has no `__wa`."""
+    if answer is None:
+        raise PageLost("the page is not WhatsApp Web")
+    if "message" in answer:
+        raise CallFailed(answer.get("code"), answer["message"])
+    return answer.get("value")
+
+
+def _is_gone(reason: str) -> bool:
+    """Whether an error of ChromeDriver or Chromium means that the page is gone."""
+    return any(part in reason.lower() for part in _GONE)
 
 
 # --- ChromeDriver -----------------------------------------------------------------------------------------------------
@@ -348,7 +386,7 @@ class Driver:
             raise DriverLost(f"ChromeDriver is gone: {error}") from error
         except selenium.WebDriverException as error:
             words = _first_line(error)
-            if any(part in words.lower() for part in _GONE):
+            if _is_gone(words):
                 raise DriverLost(words) from error
             raise DriverRefused(words) from error
 

@@ -41,10 +41,14 @@ class Lost:
     reason: str
 
 
+#: The events of a page in their order; None ends the wait of the thread that takes them.
+EventQueue = queue.Queue[PageEvent | Lost | None]
+
+
 class Feed:
     """Puts events into order. Only one thread at a time may use it."""
 
-    def __init__(self, events: "queue.Queue[PageEvent | Lost]") -> None:
+    def __init__(self, events: EventQueue) -> None:
         """`events` receives them."""
         self._events = events
         self.position = ("", 0)  # the load of the page, and the number of its last event
@@ -96,9 +100,7 @@ def _event(fields: dict[str, Any]) -> PageEvent:
 class EventConnection:
     """Puts the page's events into a queue, and `Lost` once the page is gone permanently."""
 
-    def __init__(
-        self, program: Program, port: int, preload: str, events: "queue.Queue[PageEvent | Lost]", deadline: float
-    ) -> None:
+    def __init__(self, program: Program, port: int, preload: str, events: EventQueue, deadline: float) -> None:
         """Connect to the page of a Chromium at this port within `deadline` seconds.
 
         `preload` runs in every page before its own scripts. Raises `ConnectionLost`, `RequestTimeout` and

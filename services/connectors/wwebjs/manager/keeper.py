@@ -1,4 +1,4 @@
-"""The thread that supervises the sessions of this machine, in one process at a time."""
+"""The thread that supervises the sessions of a side on this machine, in one process at a time."""
 
 import contextlib
 import socket
@@ -7,6 +7,7 @@ import time
 
 import structlog
 
+from bisnesctl.bots.ownership import Side
 from bisnesctl.errors import BisnesError
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.manager import store
@@ -20,6 +21,8 @@ from services.wakeups import Notifier
 CHANNELS = ("bisnes_config", "bisnes_sessions")
 #: The pause after a failure, and between two attempts to take the lead.
 RETRY_SECONDS = 1.0
+#: Seconds between two checks that the connection that receives announcements answers, at most.
+CHECK_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -71,12 +74,18 @@ class Keeper:
         self._stopped.wait(RETRY_SECONDS)
 
     def _lead(self, connection: Connection) -> None:
-        if not store.take_lead(connection, socket.gethostname()):
+        if not store.take_lead(connection, socket.gethostname(), self._supervisor.side):
             self._stand_by()
             return
         self._standing_by = False
         next_round = next_look = 0.0
-        for notified in announcements(self._database, CHANNELS, self._stopped):
+
+        def pause() -> float:
+            return min(min(next_round, next_look) - time.monotonic(), CHECK_SECONDS)
+
+        for notified in announcements(self._database, CHANNELS, self._stopped, pause):
+            if not notified and time.monotonic() < min(next_round, next_look):
+                continue
             with self._database.connection() as working:
                 if notified or time.monotonic() >= next_round:
                     next_round = time.monotonic() + self._supervisor.round(working)
@@ -86,6 +95,9 @@ class Keeper:
             self._counters.degraded = None
 
 
-def create_keeper(settings: Settings, database: Database, notifier: Notifier, counters: Counters) -> Keeper:
-    """The keeper with these settings. `counters` receive its health."""
-    return Keeper(database, SessionSupervisor(settings, notifier), counters, settings.health_check_interval / 1000)
+def create_keeper(
+    settings: Settings, database: Database, notifier: Notifier, counters: Counters, side: Side
+) -> Keeper:  # fmt: skip
+    """The keeper of the sessions of this side. `counters` receive its health."""
+    supervisor = SessionSupervisor(settings, notifier, side)
+    return Keeper(database, supervisor, counters, settings.health_check_interval / 1000)

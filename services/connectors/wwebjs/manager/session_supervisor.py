@@ -13,6 +13,7 @@ import structlog
 from bisnesctl.audit import trail
 from bisnesctl.audit.record import Source
 from bisnesctl.bots import web_sessions
+from bisnesctl.bots.ownership import Side
 from bisnesctl.bots.web_sessions import WebSession
 from bisnesctl.database import quotas
 from bisnesctl.database.quotas import Quota
@@ -41,12 +42,14 @@ log = structlog.get_logger()
 
 
 class SessionSupervisor:
-    """Supervises the sessions of this machine.
+    """Supervises the sessions of one side on this machine. A session continues when its bot changes its owner.
 
     The guard handles hanging sessions, because it sees the heartbeats of this machine and counts restarts.
     """
 
-    def __init__(self, settings: Settings, notifier: Notifier) -> None:
+    def __init__(self, settings: Settings, notifier: Notifier, side: Side) -> None:
+        """`side`: whose bots' sessions it supervises, beside those of bots without an owner."""
+        self.side = side
         self._settings = settings
         self._notifier = notifier
         self._programs = SessionPrograms(settings)
@@ -66,10 +69,14 @@ class SessionSupervisor:
             log.warning("session.blocked", bot=bot, reason="its starts fail", minutes=minutes)
             self._record("session_blocked", f"bot {bot}", f"its starts fail; blocked for {minutes} minutes")
         status_store.lift_expired_blocks(connection)
-        known, max_sessions = self._known(), self._settings.max_sessions
+        here = self._here(connection)
+        sessions = store.of_side(connection, here, self.side)
+        others = {program_name(each) for each in here} - {program_name(each) for each in sessions}
+        programs, max_sessions = self._known(), self._settings.max_sessions
+        known = {name: how for name, how in programs.items() if name not in others}
         own = quotas.own_limits(connection)
         todo = plan(
-            self._sessions(connection), known, max_sessions, _max_starts(),
+            sessions, known, max_sessions, _max_starts(),
             lambda company: quotas.limit_of(own, self._settings, company, Quota.WEB_SESSIONS),
         )  # fmt: skip
         stopping = {name for name in todo.remove if not self._take_down(name)}
@@ -79,7 +86,7 @@ class SessionSupervisor:
         removed = [each for each in store.removed(connection) if session_name(each.company, each.phone) not in stopping]
         done = [self._discard(connection, each) for each in removed]
         gone = set(todo.remove) - stopping
-        room = max_sessions - sum(how is Program.ACTIVE and name not in gone for name, how in known.items())
+        room = max_sessions - sum(how is Program.ACTIVE and name not in gone for name, how in programs.items())
         done += [self._add(each) for each in todo.start[: max(room, 0)]]
         self._starting_up = self._starting_up and (todo.later or not all(done))
         if stopping or todo.later:
@@ -91,7 +98,7 @@ class SessionSupervisor:
 
         Returns how many are WORKING. Raises like `round`.
         """
-        sessions = self._sessions(connection)
+        sessions = store.of_side(connection, self._here(connection), self.side)
         processes = self._supervisor.processes()
         missing = {each.bot_id for each in sessions if _is_missing(each, processes.get(program_name(each)))}
         for session in sessions:
@@ -115,7 +122,7 @@ class SessionSupervisor:
         processes = self._supervisor.processes()
         return {each.name: _program(processes.get(each.name), self._starting_up) for each in self._programs.known()}
 
-    def _sessions(self, connection: Connection) -> list[WebSession]:
+    def _here(self, connection: Connection) -> list[WebSession]:
         """All sessions but those of other machines."""
         found, max_age = web_sessions.find(connection), self._settings.max_heartbeat_age / 1000
         others = store.elsewhere(connection, found, self._host, max_age)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from bisnesctl.bots import ownership
+from bisnesctl.bots.ownership import Side
 from bisnesctl.bots.web_sessions import WebSession
 from services.connectors.wwebjs.manager.plan import is_elsewhere
 from services.connectors.wwebjs.session.bot_lock import LOCK_SPACE
@@ -24,6 +26,7 @@ SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted AND o
 _ALIVE = """
 SELECT DISTINCT host FROM process_instances
 WHERE process_name = 'wwebjs' AND host = ANY (%s) AND last_heartbeat > now() - %s * interval '1 second'"""
+_OF_OTHERS = "SELECT bot_id FROM bot_pace WHERE process_name = 'wwebjs' AND owner <> %s"
 _WITH_QUEUE = "SELECT DISTINCT bot_id FROM lane WHERE bot_id = ANY (%s) AND pending > 0"
 
 
@@ -44,11 +47,18 @@ class Removed:
     phone: int
 
 
-def take_lead(connection: Connection, host: str) -> bool:
-    """Whether this connection leads on that machine, until it is closed."""
+def take_lead(connection: Connection, host: str, side: Side) -> bool:
+    """Whether this connection leads on that machine, until it is closed. With owners, each side has a lead."""
+    name = f"{host}/{side}" if ownership.is_in_use(connection) else host
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (LEAD_LOCK_SPACE, host))
+        cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (LEAD_LOCK_SPACE, name))
         return bool(cursor.fetchone()[0])  # type: ignore[index]
+
+
+def of_side(connection: Connection, sessions: list[WebSession], side: Side) -> list[WebSession]:
+    """The sessions of the bots that this side owns, and of those without an owner."""
+    others = set(bot_ids(connection, _OF_OTHERS, (side,)))
+    return [each for each in sessions if each.bot_id not in others]
 
 
 def elsewhere(connection: Connection, sessions: list[WebSession], here: str, max_age: float) -> set[int]:

@@ -1,257 +1,33 @@
-"""Messages on their way through the page of WhatsApp Web, and the rule by which each of them leaves once.
+"""The messages of a session on their way through the page of WhatsApp Web: several at once, each of another chat."""
 
-Before the page gets a message, a key (its WhatsApp id) is generated and stored. If the outcome is uncertain afterwards
-(a timeout, a lost page, a dead process), we look up that key in the message's chat, and `judge` decides.
-"""
-
-import contextlib
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
+from collections.abc import Callable, Mapping, Sequence
 from random import uniform
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
-from bisnesctl.backoff import Backoff
-from services.connector import LocalFile, PageRequest, Refusal
+from services.connector import PageRequest
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Page, PageLost
-from services.connectors.wwebjs.translation import errors
-from services.connectors.wwebjs.translation.connector import KEYED_KINDS
+from services.connectors.wwebjs.sending import page_send
+from services.connectors.wwebjs.sending.handover import NOT_ACKNOWLEDGED, Sighting, Step
+from services.connectors.wwebjs.sending.page_send import MAX_HANDOVERS, PageSend, SendGuard
 from services.database.connection import DatabaseError, DatabaseUnavailable
-from services.message import Outcome, Outgoing, Rejected, Retry, Scope, Sent, Unavailable, Unknown
+from services.message import Outcome, Sent, Unknown
 
 #: Maximum number of messages in hand in a session; each is of another chat.
 MAX_IN_FLIGHT = 16
-#: Limit for a call that sends.
-SEND_TIMEOUT_SECONDS = 30.0
-#: The addition to that limit for each byte of a file: the browser reads the file and makes a preview.
-SEND_TIMEOUT_SECONDS_PER_BYTE = 1 / 2_000_000
-#: How long WhatsApp may take to acknowledge a message.
-ACK_TIMEOUT_SECONDS = 60.0
-#: The addition to that time for each byte of a file.
-ACK_TIMEOUT_SECONDS_PER_BYTE = 1 / 50_000
-#: The pauses between two looks for a message's acknowledgement.
-LOOK_BACKOFF = Backoff(first_seconds=0.03, growth=1.6, longest_seconds=1.0)
-#: How often a message may be handed to the page, or the page be reloaded for it, until the message counts as the cause.
-MAX_HANDOVERS = 5
-#: Attempts of a message with which the page is lost again and again, while other messages succeed.
-MAX_ATTEMPTS_ON_LOST_PAGES = 20
+#: Maximum number of keys that are remembered, by which the page's events of our own messages are recognised.
+MAX_SENT_KEYS = 1000
+#: How far the loop may be behind the rate: messages that were due within that time leave together.
+PACE_TOLERANCE_SECONDS = 0.02
 #: Consecutive messages without WhatsApp's acknowledgement that make the page count as lost. The number doubles with
 #: each new page that does not help.
 MAX_UNACKNOWLEDGED = 3
-#: The code of messages that WhatsApp did not acknowledge in time.
-NOT_ACKNOWLEDGED = "not_acknowledged"
 
 log = structlog.get_logger()
-
-
-# --- The rule ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """The page's knowledge of a key."""
-
-    ack: int | None  # WhatsApp's acknowledgement: < 0 failed, 0 none yet, 1 sent, 2 delivered …; None: no such message
-    running: bool = False  # whether a call that sends under this key has not ended
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """A message that was, or may have been, handed to the page."""
-
-    key: str
-    until: float  # when to stop waiting for WhatsApp
-    refusal: Refusal | None = None  # the error with which the page's function ended
-
-
-class Step(Enum):
-    """The next step for a message whose outcome is uncertain."""
-
-    HAND_OVER = "hand it to the page under the same key: it is certainly not there"
-    LOOK_AGAIN = "look up its key again, a little later"
-    RENEW_PAGE = "reload the page, which ends a call that neither returns nor has any effect"
-
-
-def judge(handover: Handover, seen: Sighting, now: float) -> Outcome | Step:
-    """The outcome of a message, or the next step. `now` and `handover.until` are seconds of the same clock."""
-    if seen.ack is not None and seen.ack > 0:
-        return Sent(handover.key)
-    if seen.ack is not None and seen.ack < 0:
-        return Retry("not_sent", "WhatsApp says that it could not send the message")
-    if seen.ack is None and not seen.running:
-        return handover.refusal or Step.HAND_OVER
-    if now < handover.until:
-        return Step.LOOK_AGAIN
-    if seen.ack is None:
-        return Step.RENEW_PAGE
-    return Unknown(
-        "WhatsApp has the message in its own queue and sends it when it can; its report decides", code=NOT_ACKNOWLEDGED
-    )
-
-
-# --- One message ------------------------------------------------------------------------------------------------------
-
-
-class SendGuard(Protocol):
-    """The checks before a message leaves, and its key in the outbox.
-
-    Both methods raise `DatabaseUnavailable` and `DatabaseError`.
-    """
-
-    def admit(self, page: Page, message: Outgoing) -> str | Refusal:
-        """The new key under which a message of a keyed kind may leave now, or why it must not.
-
-        If it may, it is counted, and its key is committed before this returns: only then may the page get the message.
-        Raises like `Page.call` too, except for `CallFailed`.
-        """
-
-    def reserve(self, message: Outgoing, key: str | None) -> None:
-        """Store another key of a message that was admitted; None: it was certainly not sent under any key."""
-
-
-class PageSend:
-    """One message. Everything but `ticket` and `due` belongs to the thread of the browser loop."""
-
-    def __init__(
-        self, ticket: Any, request: PageRequest, guard: SendGuard, clock: Callable[[], float], handovers: int
-    ) -> None:
-        """`handovers`: how often this process handed the message to the page before. `clock` returns seconds."""
-        self.ticket = ticket
-        self.handovers = handovers
-        self.due = 0.0  # the time of its next step
-        self.message = request.message
-        self._calls = request.calls
-        self._file = request.file
-        self._guard = guard
-        self._clock = clock
-        self._looks = 0
-        earlier_key = request.message.provider_id
-        self._handover = None if earlier_key is None else Handover(earlier_key, self._ack_deadline())
-
-    @property
-    def begun(self) -> bool:
-        """Whether the page may have the message already."""
-        return self._handover is not None
-
-    def go_on(self, page: Page) -> Outcome | None:
-        """Take the next step; returns the outcome once there is one.
-
-        Raises `PageLost` and `CallTimeout`, after which it may be called again, and the errors of the guard.
-        """
-        if self.message.kind not in KEYED_KINDS:
-            return self._act(page)
-        outcome = self._begin(page) if self._handover is None else self._look(page, self._handover)
-        if isinstance(outcome, Retry | Unavailable | Rejected) and self.begun:
-            with contextlib.suppress(DatabaseUnavailable, DatabaseError):  # otherwise it is looked up once too often
-                self._guard.reserve(self.message, None)
-        return outcome
-
-    def interrupted(self, error: Exception) -> Refusal | None:
-        """The outcome after `go_on` raised `PageLost` or `CallTimeout`; None if the chat must be asked first."""
-        self.due = 0.0
-        if self._handover is not None:
-            return None
-        reason = f"the page was lost before the message left: {error}"
-        if self.message.kind not in KEYED_KINDS:  # the call may have had its effect: the next attempt must know
-            return Retry("page", reason, after=1.0, attempts=MAX_ATTEMPTS_ON_LOST_PAGES)
-        return Unavailable(
-            "page", reason, chargeable=True, attempts=MAX_ATTEMPTS_ON_LOST_PAGES, scope=Scope.CHAT
-        )  # fmt: skip
-
-    def release(self) -> None:
-        """Release its file."""
-        if self._file is not None:
-            self._file.release()
-
-    def _begin(self, page: Page) -> Outcome | None:
-        admitted = self._guard.admit(page, self.message)
-        return self._hand_over(page, admitted) if isinstance(admitted, str) else admitted
-
-    def _hand_over(self, page: Page, key: str) -> Outcome | None:
-        if self.handovers >= MAX_HANDOVERS:
-            reason = f"the page broke down {MAX_HANDOVERS} times while it was to send this message"
-            return Rejected("interrupted", reason)
-        self.handovers += 1
-        self._handover = Handover(key, self._ack_deadline())
-        try:
-            answer = self._send(page, key)
-        except CallFailed as failed:
-            self._handover = replace(self._handover, refusal=errors.classify(failed.code, failed.message))
-        else:
-            self._adopt_key(answer)
-        self._looks = 0
-        self._look_later()
-        return None
-
-    def _send(self, page: Page, key: str) -> Any:
-        call = self._calls[-1]
-        *arguments, options = call.arguments
-        options = {"messageId": key, **options}
-        if self._file is None:
-            return page.call(call.function, *arguments, options, deadline=SEND_TIMEOUT_SECONDS)
-        (chat,) = arguments
-        deadline = SEND_TIMEOUT_SECONDS + _size(self._file) * SEND_TIMEOUT_SECONDS_PER_BYTE
-        return page.send_file(chat, self._file.path, options, deadline=deadline)
-
-    def _adopt_key(self, answer: Any) -> None:
-        """Adopt the key in the page's answer: it is another one if the chat meanwhile has a hidden number."""
-        found = answer.get("id") if isinstance(answer, dict) else None
-        if isinstance(found, str) and self._handover is not None and found != self._handover.key:
-            self._handover = replace(self._handover, key=found)
-            self._guard.reserve(self.message, found)
-
-    def _look(self, page: Page, handover: Handover) -> Outcome | None:
-        verdict = judge(handover, _sighting(page, handover.key), self._clock())
-        match verdict:
-            case Step.HAND_OVER:
-                return self._hand_over(page, handover.key)
-            case Step.LOOK_AGAIN:
-                self._look_later()
-                return None
-            case Step.RENEW_PAGE:
-                self.handovers += 1
-                if self.handovers > MAX_HANDOVERS:
-                    return Unknown("the page does not say whether the message was sent", code=NOT_ACKNOWLEDGED)
-                raise PageLost("a call that sends a message does not end")
-        return verdict
-
-    def _look_later(self) -> None:
-        self._looks += 1
-        self.due = self._clock() + LOOK_BACKOFF.pause(self._looks)
-
-    def _act(self, page: Page) -> Outcome:
-        answer: Any = None
-        try:
-            for call in self._calls:
-                answer = page.call(call.function, *call.arguments, deadline=SEND_TIMEOUT_SECONDS)
-        except CallFailed as failed:
-            if failed.code == "msg_not_found" and self.message.kind == "delete" and self.message.attempts:
-                return errors.outcome_of_call(self.message, {"isRevoked": True})  # an earlier attempt deleted it
-            return errors.classify(failed.code, failed.message)
-        return errors.outcome_of_call(self.message, answer)
-
-    def _ack_deadline(self) -> float:
-        bytes_of_file = _size(self._file) if self._file else 0
-        return self._clock() + ACK_TIMEOUT_SECONDS + bytes_of_file * ACK_TIMEOUT_SECONDS_PER_BYTE
-
-
-def _sighting(page: Page, key: str) -> Sighting:
-    try:
-        seen = page.call("__wa.sight", key)
-    except CallFailed:  # the page is not ready, so it cannot know
-        return Sighting(None, running=True)
-    return Sighting(seen["ack"], seen["running"])
-
-
-def _size(file: LocalFile) -> int:
-    return file.path.stat().st_size
-
-
-# --- All messages of a session ----------------------------------------------------------------------------------------
 
 #: A ticket and the outcome of its message. None: it was not handed over, or its outcome must be looked up later.
 Done = tuple[Any, Outcome | None]
@@ -264,9 +40,13 @@ class PageSends:
     """
 
     def __init__(
-        self, guard: SendGuard, rate: float, size: int = MAX_IN_FLIGHT, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """`rate`: messages a second in the long run. The pauses between messages vary as a person's do."""
+        self, guard: SendGuard, rate: float, size: int = MAX_IN_FLIGHT, clock: Callable[[], float] = time.monotonic,
+        submitted: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`rate`: messages a second in the long run. The pauses between messages vary as a person's do.
+
+        `submitted`: called by `poll` after messages were submitted, to wake the browser loop.
+        """
         self.size = size
         self.in_flight = 0
         self._guard = guard
@@ -278,10 +58,13 @@ class PageSends:
         self._interrupted = False
         self._paused = False
         self._sends: list[PageSend] = []  # only the browser loop uses it
+        self._notify_loop, self._announced = submitted, True
+        self._sent_keys: dict[str, None] = {}  # those that the page got last
         self._handovers: dict[int, int] = {}  # of messages that went back to the queue, by outbox id
         self._unacknowledged = 0  # consecutive messages
         self._max_unacknowledged = MAX_UNACKNOWLEDGED
         self._next = 0.0  # when the next message may begin
+        self._one_by_one = False  # whether messages begin alone, because a step of several failed
 
     def submit(self, ticket: Any, request: PageRequest, leaving: Callable[[], None]) -> None:
         """Pass a message to the browser loop; while that is paused, the message goes back to the queue at once.
@@ -294,11 +77,15 @@ class PageSends:
             self.in_flight += 1
             if not self._paused:
                 self._submitted.append(send)
+                self._announced = False
                 return
         self._give_back(send)
 
     def poll(self, seconds: float) -> Sequence[Done]:
         """Wait up to `seconds` for messages with an outcome, and return them."""
+        if not self._announced:  # several that were submitted one after the other leave together
+            self._announced = True
+            self._notify_loop()
         with self._changed:
             self._changed.wait_for(lambda: self._done or self._interrupted, seconds)
             self._interrupted = False
@@ -317,34 +104,155 @@ class PageSends:
         self.paused()
 
     def turn(self, page: Page) -> bool:
-        """Take one step for one message; returns whether there was anything to do.
+        """Take the next step of the messages that are due; returns whether there was anything to do.
 
         Raises `PageLost` and `CallTimeout`; the messages in hand are then looked up in the next page.
         """
         self._take_submitted()
-        send = self._due()
-        if send is None:
-            return False
-        if not send.begun:
-            self._next = self._clock() + uniform(0.5, 1.5) / self._rate  # noqa: S311
-        try:
-            outcome = send.go_on(page)
-        except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning(
-                "message.requeued",
-                message_id=send.message.message_id, request_id=send.message.request_id, reason=str(error).strip(),
-            )  # fmt: skip
-            self._sends.remove(send)
-            self._give_back(send)
-        except (PageLost, CallTimeout) as error:
-            if refusal := send.interrupted(error):
-                self._end(send, refusal)
-            raise
+        now = self._clock()
+        if begun := [send for send in self._sends if send.begun and send.due <= now]:
+            self._take_step(begun, lambda: self._look(page, begun))
+        elif startable := self._startable(now):
+            keyed = [(send, send.reserved_key) for send in startable if send.reserved_key is not None]
+            if keyed:
+                self._take_step([send for send, _ in keyed], lambda: self._hand_over(page, keyed))
+            if asked := [send for send in startable if send.reserved_key is None]:
+                self._take_step(asked, lambda: self._start(page, asked))
+            self._one_by_one = False
         else:
-            if outcome is not None:
-                self._end(send, outcome)
-                self._judge_page(outcome)
+            return False
         return True
+
+    def wait_seconds(self) -> float:
+        """How long there is nothing to do, unless more is submitted."""
+        now = self._clock()
+        due = [send.due for send in self._sends if send.begun]
+        if len(due) < len(self._sends):
+            due.append(self._next)
+        with self._changed:
+            if self._submitted:
+                return 0.0
+        return max(0.0, min(due, default=math.inf) - now)
+
+    def has_sent(self, key: str) -> bool:
+        """Whether this message is in hand, or its outcome was `Sent`. Of no message to a hidden user.
+
+        The page's events of it say nothing new then, unless they contain a hidden user's number.
+        """
+        return key in self._sent_keys and "@lid" not in key
+
+    def hear(self, report: Mapping[str, Any]) -> None:
+        """The page's report on a call that sends a text; see `bridge.js`. Called by the thread of the loop."""
+        for send in self._sends:
+            if send.key == report.get("key"):
+                send.hear(report)
+
+    def _take_step(self, sends: list[PageSend], step: Callable[[], None]) -> None:
+        """Take a step of some messages. Those that the step has ended are no longer in hand afterwards."""
+        try:
+            step()
+        except (DatabaseUnavailable, DatabaseError) as error:
+            for send in self._remaining(sends):
+                log.warning(
+                    "message.requeued",
+                    message_id=send.message.message_id, request_id=send.message.request_id, reason=str(error).strip(),
+                )  # fmt: skip
+                self._sends.remove(send)
+                self._give_back(send)
+        except (PageLost, CallTimeout) as error:
+            self._blame([send for send in self._remaining(sends) if not send.begun], error)
+            for send in self._remaining(sends):
+                send.due = 0.0
+            raise
+
+    def _blame(self, sends: list[PageSend], error: Exception) -> None:
+        """Charge a failed step to the message that had not left; of several, each then begins alone to find out."""
+        self._one_by_one = len(sends) > 1
+        if len(sends) == 1:
+            self._end(sends[0], sends[0].interrupted(error))
+
+    def _remaining(self, sends: list[PageSend]) -> list[PageSend]:
+        return [send for send in sends if send in self._sends]
+
+    def _start(self, page: Page, sends: list[PageSend]) -> None:
+        """Begin messages: several texts, or a single one of another kind."""
+        if not sends[0].is_keyed:
+            self._end(sends[0], sends[0].act(page))
+            return
+        self._hand_over(page, self._admit(page, sends))
+
+    def _admit(self, page: Page, sends: list[PageSend]) -> list[tuple[PageSend, str]]:
+        """The messages that may leave, with their keys; the others end."""
+        admitted = self._guard.admit(page, [send.message for send in sends])
+        keys: list[tuple[PageSend, str]] = []
+        for send in sends:
+            key = admitted[send.message.id]
+            if isinstance(key, str):
+                keys.append((send, key))
+            else:
+                self._end(send, key)
+        return keys
+
+    def _hand_over(self, page: Page, keys: list[tuple[PageSend, str]]) -> None:
+        """Let the page send messages, each under its key: those that can leave with others first, in one call."""
+        together = [(send, key) for send, key in keys if send.can_leave_with_others]
+        if texts := [send for send, key in together if self._begin_handover(send, key)]:
+            _send_texts(page, texts)
+        for send in texts:
+            send.look_later()
+        for send, key in keys:
+            if (send, key) not in together and self._begin_handover(send, key):
+                send.leave_alone(page)
+                send.look_later()
+
+    def _begin_handover(self, send: PageSend, key: str) -> bool:
+        """Whether the page may get a message now; otherwise it ends."""
+        refusal = send.begin_handover(key)
+        if refusal is None:
+            self._remember(key)
+            return True
+        send.forget_key()
+        self._end(send, refusal)
+        return False
+
+    def _remember(self, key: str) -> None:
+        self._sent_keys[key] = None
+        if len(self._sent_keys) > MAX_SENT_KEYS:
+            del self._sent_keys[next(iter(self._sent_keys))]
+
+    def _look(self, page: Page, sends: list[PageSend]) -> None:
+        """Judge messages that were handed over, by their page's reports or by asking the page."""
+        asked = [send for send in sends if not send.has_report]
+        seen = dict(zip(asked, _look_up(page, [send.key or "" for send in asked]), strict=True)) if asked else {}
+        again: list[tuple[PageSend, str]] = []
+        ended: list[Outcome] = []
+        renew = False
+        for send in sends:
+            match send.judge(seen.get(send)):
+                case None | Step.LOOK_AGAIN:
+                    send.look_later()
+                case Step.HAND_OVER:
+                    again.append((send, send.key or ""))
+                case Step.RENEW_PAGE:
+                    outcomes = self._renew_for(send)
+                    ended += outcomes
+                    renew |= not outcomes
+                case outcome:
+                    self._end(send, outcome)
+                    ended.append(outcome)
+        self._judge_page(ended)
+        if renew:
+            raise PageLost("a call that sends a message does not end")
+        self._hand_over(page, again)
+
+    def _renew_for(self, send: PageSend) -> list[Outcome]:
+        """Count a reload of the page for a message; returns its outcome if there were enough of them."""
+        send.handovers += 1
+        if send.handovers <= MAX_HANDOVERS:
+            return []
+        outcome = Unknown("the page does not say whether the message was sent", code=NOT_ACKNOWLEDGED)
+        self._end(send, outcome)
+        return [outcome]
 
     def paused(self) -> None:
         """Give back the messages in hand. The next process that claims one asks its chat first if it may have left."""
@@ -353,14 +261,15 @@ class PageSends:
         for send in sends:
             self._give_back(send)
 
-    def _judge_page(self, outcome: Outcome) -> None:
+    def _judge_page(self, outcomes: Sequence[Outcome]) -> None:
         """Raise `PageLost` if a page that says it is connected gets no messages to WhatsApp."""
-        match outcome:
-            case Sent():
-                self._unacknowledged = 0
-                self._max_unacknowledged = MAX_UNACKNOWLEDGED
-            case Unknown():
-                self._unacknowledged += 1
+        for outcome in outcomes:
+            match outcome:
+                case Sent():
+                    self._unacknowledged = 0
+                    self._max_unacknowledged = MAX_UNACKNOWLEDGED
+                case Unknown():
+                    self._unacknowledged += 1
         if self._unacknowledged >= self._max_unacknowledged:
             reason = f"WhatsApp acknowledged none of the last {self._unacknowledged} messages"
             self._unacknowledged = 0
@@ -373,22 +282,28 @@ class PageSends:
             submitted, self._submitted = self._submitted, []
         self._sends += submitted
 
-    def _due(self) -> PageSend | None:
-        """The message whose step is next; messages that were handed over come first."""
-        now = self._clock()
-        begun = [send for send in self._sends if send.begun and send.due <= now]
-        if begun:
-            return min(begun, key=lambda send: send.due)
-        if now < self._next:
-            return None
-        return next((send for send in self._sends if not send.begun), None)
+    def _startable(self, now: float) -> list[PageSend]:
+        """The messages that begin now, as the pace permits: the oldest, and further texts if it is one."""
+        waiting = [send for send in self._sends if not send.begun]
+        texts = [send for send in waiting if send.is_text]
+        startable: list[PageSend] = []
+        for send in texts if texts[:1] == waiting[:1] else waiting[:1]:
+            if now < self._next or (startable and self._one_by_one):
+                break
+            earliest = max(self._next, now - PACE_TOLERANCE_SECONDS)
+            self._next = earliest + uniform(0.5, 1.5) / self._rate  # noqa: S311
+            startable.append(send)
+        return startable
 
     def _give_back(self, send: PageSend) -> None:
+        self._sent_keys.pop(send.key or "", None)
         if send.handovers:
             self._handovers[send.message.id] = send.handovers
         self._finish(send, None)
 
     def _end(self, send: PageSend, outcome: Outcome) -> None:
+        if not isinstance(outcome, Sent):
+            self._sent_keys.pop(send.key or "", None)
         self._sends.remove(send)
         self._finish(send, outcome)
 
@@ -397,3 +312,22 @@ class PageSends:
         with self._changed:
             self._done.append((send.ticket, outcome))
             self._changed.notify()
+
+
+def _look_up(page: Page, keys: Sequence[str]) -> list[Sighting]:
+    """The page's present knowledge of some keys."""
+    try:
+        found = page.call_directly("__wa.sightAll", list(keys))
+    except CallFailed:  # the page is not ready, so it cannot know
+        return [Sighting(None, running=True) for _ in keys]
+    return [Sighting(seen["ack"], seen["running"]) for seen in found]
+
+
+def _send_texts(page: Page, sends: Sequence[PageSend]) -> None:
+    """Let the page send texts under their keys; it reports how each ends."""
+    texts = [send.text() for send in sends]
+    try:
+        page.call_directly("__wa.sendTexts", texts, deadline=page_send.SEND_TIMEOUT_SECONDS)
+    except CallFailed as failed:
+        for send in sends:
+            send.hear({"failure": {"code": failed.code, "message": failed.message}})

@@ -33,8 +33,14 @@ from services.connectors.wwebjs.states.state_machine import (
 
 #: The limit for the page to answer a look.
 LOOK_TIMEOUT_SECONDS = 5.0
-#: How long an idle turn waits for an event, and hence the longest delay of a message that is to be sent.
-IDLE_SECONDS = 0.02
+#: How long an idle turn waits for an event or a wake-up, at most: commands and a stop are noticed afterwards.
+IDLE_SECONDS = 0.25
+#: The shortest pause between two looks at the page.
+LOOK_PAUSE_SECONDS = 0.02
+#: The pause of the page tasks after a call that timed out.
+WORK_PAUSE_SECONDS = 0.05
+#: How long acknowledgements are gathered, so that those of a moment are stored together.
+GATHER_SECONDS = 0.25
 #: The time between two checks of the bot's lock.
 LOCK_CHECK_SECONDS = 2.0
 #: The time between two measurements of memory.
@@ -56,6 +62,9 @@ class PageTask(Protocol):
         Raises `PageLost` and `CallTimeout`: then the loop looks at the page before it calls again.
         """
 
+    def wait_seconds(self) -> float:
+        """How long no step is due, as far as is known."""
+
     def paused(self) -> None:
         """The session no longer works. Called once each time."""
 
@@ -72,6 +81,8 @@ class Hooks:
     lock_held: Callable[[], bool]  # whether no other process serves the bot
     begin: Callable[[str, float], None] = lambda _step, _deadline: None  # a step begins, with a deadline in seconds
     bound_number: Callable[[], str | None] = lambda: None  # digits of the only number that may be linked; None: any
+    send_ended: Callable[[dict[str, Any]], None] = lambda _: None  # the page reports on a call that sends
+    woken_by: Callable[[Callable[[], None]], None] = lambda _: None  # receives the function that ends an idle wait
 
 
 class _Finished(Exception):
@@ -101,6 +112,7 @@ class BrowserLoop:
     _health: Health | None = None  # the page's last report
     _unpublished: Show | None = None  # a state that waits for the database
     _unstored: list[PageEvent] = field(default_factory=list)
+    _unstored_since: float = 0.0
     _bound_number_known: bool = False  # whether the machine knows the number that the bot is bound to
     _due: dict[str, float] = field(default_factory=dict)  # when regular work, or a retry, is due
 
@@ -114,6 +126,7 @@ class BrowserLoop:
 
     def serve(self) -> tuple[End, str]:
         """Serve the browser; returns why it ended, and a readable reason."""
+        self.hooks.woken_by(self.wake)
         try:
             while True:
                 self._turn()
@@ -127,6 +140,10 @@ class BrowserLoop:
     def request_end(self, end: End) -> None:
         """End the loop after this turn, because of a command."""
         self.requested_end = end
+
+    def wake(self) -> None:
+        """End an idle wait. Safe for any thread."""
+        self.browser.events.put(None)
 
     def look_soon(self) -> None:
         """Look at the page as soon as possible."""
@@ -161,19 +178,36 @@ class BrowserLoop:
     # --- Events --------------------------------------------------------------------------------------------------
 
     def _receive_events(self) -> None:
-        timeout = IDLE_SECONDS
+        timeout = self._idle_seconds()
         while True:
             try:
                 event = self.browser.events.get(timeout=timeout) if timeout else self.browser.events.get_nowait()
             except queue.Empty:
                 return
             timeout = 0.0
+            if event is None:
+                continue
             if isinstance(event, Lost):
                 raise PageLost(event.reason)
             if event.name == "bridge.error":
                 log.warning("page.event_unreadable", about=event.data)
+            elif event.name == "send.ended":
+                self.hooks.send_ended(event.data)
+            if not self._unstored:
+                self._unstored_since = self.clock()
             self._unstored.append(event)
             self._act_all(self.machine.hear(event.name, event.data, self.clock()))
+
+    def _idle_seconds(self) -> float:
+        """How long a turn may wait for an event."""
+        now = self.clock()
+        waits = [IDLE_SECONDS, max(LOOK_PAUSE_SECONDS, self.machine.due - now)]
+        if self.machine.works:
+            pause = self._due.get("work", 0.0) - now
+            waits += [max(pause, task.wait_seconds()) for task in self.tasks]
+        if self._unstored:
+            waits.append(max(LOOK_PAUSE_SECONDS, self._unstored_since + GATHER_SECONDS - now))
+        return max(0.0, min(waits))
 
     def _store_events(self) -> None:
         """Store events, then let the page drop them.
@@ -182,6 +216,8 @@ class BrowserLoop:
         """
         known = self._bound_number_known and self.machine.identified
         if not (self._unstored and known) or self.clock() < self._due.get("store", 0.0):
+            return
+        if self.clock() < self._unstored_since + GATHER_SECONDS and self.recorder.can_wait(self._unstored):
             return
         try:
             self.recorder.record(self._unstored)
@@ -253,10 +289,13 @@ class BrowserLoop:
 
     def _work(self) -> bool:
         """Take one step of a page task; returns whether one was due."""
+        if self.clock() < self._due.get("work", 0.0):
+            return False
         try:
             return any(task.turn(self.browser.page) for task in self.tasks)
         except CallTimeout as error:
             log.warning("page.call_timed_out", reason=str(error))
+            self._due["work"] = self.clock() + WORK_PAUSE_SECONDS
             self.look_soon()
         return True
 

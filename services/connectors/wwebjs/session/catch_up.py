@@ -76,6 +76,10 @@ class CatchUp:
         self._next = float("inf")
         self._run = None
 
+    def wait_seconds(self) -> float:
+        """How long nothing is to be requested."""
+        return 0.0 if self._run is not None else self._next - time.monotonic()
+
     def turn(self, page: Page) -> bool:
         """Request one piece of the missed messages; returns whether there was anything to do."""
         run, self._run = self._run, None  # after an error, the run starts over

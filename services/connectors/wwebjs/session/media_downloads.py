@@ -38,6 +38,11 @@ class MediaDownloads:
         for leftover in folder.iterdir():
             leftover.unlink()
 
+    def wait_seconds(self) -> float:
+        """How long no file is looked for."""
+        is_storing = self._storing is not None and self._storing.is_alive()
+        return POLL_SECONDS if is_storing else self._next - time.monotonic()
+
     def turn(self, page: Page) -> bool:
         """Download the file that is due longest; returns whether there was one. Raises `PageLost`, `CallTimeout`."""
         if time.monotonic() < self._next or (self._storing is not None and self._storing.is_alive()):

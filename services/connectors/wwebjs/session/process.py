@@ -35,6 +35,7 @@ from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.database.connection import DatabaseUnavailable
 from services.media.store import counted_store
 from services.message import Bot
+from services.outbox.keyed_claims import SpareIds
 from services.runtime import memory
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
@@ -208,15 +209,19 @@ class SessionProcess:
         if missing := missing_program(options):
             raise ConfigError(missing)
         self._status = StatusStore(self._database, bot.id, self._publish)
-        recorder = EventRecorder(self._database, bot.id, self._wake_inbox)
+        self._wake_loop: Callable[[], None] = lambda: None  # ends an idle wait of the browser loop
+        spare_ids = SpareIds()
         sends = PageSends(
-            DatabaseSendGuard(self._database), settings.wwebjs_max_messages_per_second, clock=clock.now
+            DatabaseSendGuard(self._database, spare_ids=spare_ids), settings.wwebjs_max_messages_per_second,
+            clock=clock.now, submitted=lambda: self._wake_loop(),
         )  # fmt: skip
         self._channel = Channel(
             settings, self._database, accounts, WwebjsConnector(settings), incoming.parse,
-            tuned_for_session(settings, bot.id, sends), health.instance, health.run, self._wakeup.clear_marker,
+            tuned_for_session(settings, bot.id, sends, spare_ids), health.instance, health.run,
+            self._wakeup.clear_marker,
         )  # fmt: skip
         self._channel.delivery.paused = True
+        recorder = EventRecorder(self._database, bot.id, self._channel.inbox, self._wake_inbox, sends.has_sent)
         self._catch_up = CatchUp(self._status, recorder)
         self._commands = CommandHandlers(self._database, bot.id)
         self._tasks = (sends, self._catch_up, self._downloads(settings))
@@ -230,6 +235,8 @@ class SessionProcess:
             lock_held=self._lock_held,
             begin=health.progress.begin,
             bound_number=self._bound_number,
+            send_ended=sends.hear,
+            woken_by=self._set_loop_waker,
         )
         self._session = Session(options, profile, self._status, recorder, self._tasks, limits, hooks)
 
@@ -258,6 +265,9 @@ class SessionProcess:
         if reason is None:
             self._status.begin()
         return reason
+
+    def _set_loop_waker(self, wake: Callable[[], None]) -> None:
+        self._wake_loop = wake
 
     def _set_working(self, works: bool) -> None:
         """While the page works, messages are claimed and the page tasks run."""
@@ -299,6 +309,7 @@ class SessionProcess:
         while not self._stopping.is_set():
             if self._wakeup.wait(WAKEUP_WAIT_SECONDS):
                 self._commands.wake()
+                self._wake_loop()
                 self._channel.wake(session_queue(self._bot.id))
             delivery.count(counters)
             counters.processed, counters.received = counters.sent, self._channel.inbox.received

@@ -20,8 +20,8 @@ FILE_KINDS = frozenset({"image", "video", "audio", "document", "sticker"})
 #: The kinds that become a message with a key of its own. To repeat one of the other kinds changes nothing.
 KEYED_KINDS = FILE_KINDS | {"text"}
 
-# No server is asked for a preview of a link, the chat is not marked as read, and the call does not wait for WhatsApp's
-# acknowledgement, so that one slow message does not delay the other chats: we poll for it.
+# No server is asked for a preview of a link, the chat is not marked as read, and a call for whose end we wait does not
+# wait for WhatsApp's acknowledgement, so that one slow message does not delay the other chats.
 _QUIET = {"linkPreview": False, "markIsRead": False, "waitForAck": False, "detectMentioned": False}
 
 

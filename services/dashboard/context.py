@@ -1,0 +1,27 @@
+"""The parts that the pages of one process share."""
+
+from dataclasses import dataclass
+
+from flask import current_app
+
+from bisnesctl.settings import Settings
+from services.dashboard.command_runs import CommandRuns
+from services.dashboard.sources import Sources
+
+#: The name under which the application has the context.
+EXTENSION = "dashboard"
+
+
+@dataclass(frozen=True)
+class Context:
+    """The settings of the start, and the sources and commands of the pages."""
+
+    settings: Settings
+    sources: Sources
+    commands: CommandRuns
+
+
+def context() -> Context:
+    """The context of the request's application."""
+    found: Context = current_app.extensions[EXTENSION]
+    return found

@@ -1,0 +1,1 @@
+"""The pages, a module each, which has its views in the blueprint `pages`."""

@@ -1,0 +1,25 @@
+"""The audit trail: who did what."""
+
+from typing import Any
+
+from flask import Blueprint, request
+
+from bisnesctl.audit import reading
+from bisnesctl.audit.store import AuditFilter
+from bisnesctl.people.roles import Role
+from services.dashboard import rendering
+from services.dashboard.access import needs
+from services.dashboard.context import context
+
+pages = Blueprint("audit", __name__)
+#: Records that a page shows.
+PAGE_SIZE = 100
+
+
+@pages.get("/audit")
+@needs(Role.ADMINISTRATOR)
+def index() -> Any:
+    """The newest records, of one person or about one thing."""
+    who, what = (request.args.get(name, "").strip() or None for name in ("who", "what"))
+    found = reading.read(context().sources.deployment().settings, AuditFilter(who=who, what=what, limit=PAGE_SIZE))
+    return rendering.page("audit.html", trail=found, who=who or "", what=what or "")

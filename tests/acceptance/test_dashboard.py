@@ -1,0 +1,148 @@
+"""The dashboard of a real deployment in a real browser."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.browser import PageBrowser, page_browser
+from tests.support.deployment import Deployment
+from tests.support.waiting import wait_until
+
+PAGES = (
+    "/", "/processes", "/processes/api-0", "/processes/api-0/log", "/numbers", "/numbers/0100-0", "/messages", "/queue",
+    "/dead-letters", "/alerts", "/events", "/commands", "/audit", "/keys", "/settings", "/account", "/people",
+)  # fmt: skip
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    made = Deployment(
+        tmp_path_factory.mktemp("deployment"), ENABLE_DASHBOARD="true", ENABLE_WWEBJS="false", API_INSTANCES="1",
+        META_INSTANCES="1", HEARTBEAT_INTERVAL="1000",
+    )  # fmt: skip
+    try:
+        made.run("start", "--multiprocess", "--sandbox")
+        made.add_demo_bot()
+        wait_until(lambda: made.status()["dashboard"]["status"] == "healthy")
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def address(deployment: Deployment) -> str:
+    return f"http://127.0.0.1:{deployment.settings.dashboard_port}/ui"
+
+
+def invite(deployment: Deployment, name: str, role: str) -> str:
+    return deployment.run("users", "add", name, "--role", role).stdout.strip()
+
+
+def accept_and_sign_in(browser: PageBrowser, link: str, name: str) -> None:
+    browser.open(link)
+    if not browser.find("[name=code]").get_attribute("value"):  # without JavaScript a person types it
+        browser.fill(code=link.partition("#")[2])
+    browser.fill(password=PASSWORD, again=PASSWORD)
+    browser.submit()
+    browser.fill(name=name, password=PASSWORD)
+    browser.submit()
+    browser.find("header.top nav")
+
+
+@pytest.fixture(scope="module")
+def browser(deployment: Deployment) -> Iterator[PageBrowser]:
+    """An administrator's."""
+    with page_browser() as made:
+        accept_and_sign_in(made, invite(deployment, "aisha", "administrator"), "aisha")
+        yield made
+
+
+def test_pages_load_nothing_from_elsewhere_and_break_no_rule(browser: PageBrowser, address: str) -> None:
+    browser.requests()
+    for page in PAGES:
+        browser.open(address + page)
+        browser.find("main h1")
+    found = [each for each in browser.requests() if not each.startswith(("chrome", "data:"))]
+    assert found
+    assert {each for each in found if not each.startswith(address)} == set()
+    assert browser.problems() == []
+
+
+def test_a_process_that_dies_is_seen_at_once_and_without_a_new_page(
+    browser: PageBrowser, address: str, deployment: Deployment
+) -> None:
+    browser.open(f"{address}/processes")
+    browser.driver.execute_script("window.stayed = true")
+    deployment.kill("events")
+    wait_until(lambda: "1 / 1" in browser.text_of("#row-events"))
+    assert browser.driver.execute_script("return window.stayed")
+
+
+def test_an_action_says_what_it_costs_and_runs_the_command_of_the_tool(
+    browser: PageBrowser, address: str, deployment: Deployment
+) -> None:
+    pid = deployment.pid("events")
+    browser.open(f"{address}/processes/events")
+    browser.submit("a[href$='/do/restart/events']")
+    wait_until(lambda: "bisnesctl restart events" in browser.text())
+    assert "events wait a few seconds" in browser.text()
+    browser.submit("button.danger")
+    wait_until(lambda: "Done." in browser.text())
+    assert "events is healthy" in browser.text()
+    assert deployment.pid("events") != pid
+    audit = deployment.run("audit", "--json").stdout
+    assert "aisha (dashboard" in audit
+
+
+def test_a_viewer_sees_no_action(deployment: Deployment, address: str) -> None:
+    with page_browser() as viewer:
+        accept_and_sign_in(viewer, invite(deployment, "ben", "viewer"), "ben")
+        viewer.open(f"{address}/processes/api-0")
+        wait_until(lambda: "api-0" in viewer.text())
+        assert "restart" not in viewer.text_of(".actions")
+        viewer.open(f"{address}/do/restart/api-0")
+        assert "You may not do that." in viewer.text()
+
+
+def test_reading_pages_work_without_javascript(deployment: Deployment, address: str) -> None:
+    with page_browser(javascript=False) as plain:
+        accept_and_sign_in(plain, invite(deployment, "carla", "operator"), "carla")
+        for page, expected in (("/", "Everything is well"), ("/processes", "meta-worker-1"), ("/numbers", "0100-0")):
+            plain.open(address + page)
+            assert expected in plain.text()
+
+
+def test_the_language_is_the_browsers_and_can_be_chosen(browser: PageBrowser, address: str) -> None:
+    with page_browser(language="es") as other:
+        other.open(address)
+        assert "Iniciar sesión" in other.text()
+    browser.open(f"{address}/processes")
+    browser.submit("footer button[lang=es]")
+    wait_until(lambda: "Procesos" in browser.text())
+    browser.submit("footer button[lang=en]")
+    wait_until(lambda: "Processes" in browser.text())
+
+
+def test_a_stopped_postgresql_is_said_and_the_pages_still_answer(
+    browser: PageBrowser, address: str, deployment: Deployment
+) -> None:
+    deployment.run("stop", "postgres", "--yes")
+    try:
+        browser.open(f"{address}/")
+        wait_until(lambda: "PostgreSQL" in browser.text())
+        browser.open(f"{address}/processes")
+        wait_until(lambda: "PostgreSQL does not answer" in browser.text())
+        assert "api-0" in browser.text()
+    finally:
+        deployment.run("start", "postgres")
+    browser.open(f"{address}/")
+    wait_until(lambda: "Everything is well" in browser.text())
+
+
+def test_a_person_who_is_removed_sees_nothing_more(deployment: Deployment, address: str) -> None:
+    with page_browser() as other:
+        accept_and_sign_in(other, invite(deployment, "dora", "viewer"), "dora")
+        other.open(f"{address}/processes")
+        deployment.run("users", "remove", "dora")
+        wait_until(lambda: "/sign-in" in other.driver.current_url)
