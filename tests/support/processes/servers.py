@@ -23,7 +23,7 @@ from tests.support.waiting import HANG_SECONDS, Patience
 #: How long a server may take to start or to stop, on a machine that is not busy.
 START_SECONDS = 60
 #: A folder in memory, on Linux.
-MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
+MEMORY_FOLDER = Path("/dev/shm")
 #: Free bytes that the databases of tests need in it.
 TABLESPACE_BYTES = 2 << 30
 
