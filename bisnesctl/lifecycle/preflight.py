@@ -37,7 +37,7 @@ from bisnesctl.settings import Settings, load_partly
 
 #: Seconds that orphans get to end, which is longer than any program takes to stop.
 ORPHANS_TIMEOUT_SECONDS = 65.0
-#: Seconds after which an orphaned PostgreSQL is stopped without waiting for anything; its log loses nothing. An ordinary
+#: Seconds after which an orphaned PostgreSQL is stopped without waiting for anything; its log loses nothing. A usual
 #: stop of PostgreSQL 18 while it recovers from a crash may never end.
 POSTGRES_TIMEOUT_SECONDS = 15.0
 #: The program that evaluates the signals.
