@@ -1,6 +1,6 @@
 """Stores what was measured in `process_metrics`, once a minute.
 
-The queues and latencies are the same wherever they are measured, so one machine of several stores them. Instances and
+The queues and latencies are those of all machines, so one of several stores them. Instances and
 their failures are those of this machine.
 """
 

@@ -27,7 +27,7 @@ def index() -> Any:
 
 
 def _actions(found: Overview) -> list[str]:
-    """What an operator may do now."""
+    """The actions that an operator may do now."""
     rollout = found.rollout
     if rollout is None or rollout.phase in (Phase.BACK, Phase.UNDONE):
         return []
