@@ -5,65 +5,36 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
-import requests
 
-from bisnesctl.processes import switch_records
-from bisnesctl.processes.supervisor import Supervisor
-from bisnesctl.releases import programs
-from bisnesctl.releases.store import CHECKOUT, Store
 from tests.support import releases
 from tests.support.deployment import Deployment
 from tests.support.steady_load import request, steady_load
-from tests.support.waiting import HANG_SECONDS, wait_until
-from tests.support.web_deployment import COMPANY, WebDeployment
+from tests.support.waiting import wait_until
 
-#: Seconds for which a bad release is watched, and those after which one begins to fail.
-WATCH = os.environ.get("RELEASES_WATCH", "30")
-HEALTHY = float(os.environ.get("RELEASES_HEALTHY", "2"))
+#: Seconds for which the first good release is watched, and those after which a bad one begins to fail.
+WATCH, HEALTHY = "30", 2.0
 #: Requests in a second. docs/how-to/upgrade.md has the outcomes with 100.
-RATE = float(os.environ.get("RELEASES_RATE", "10"))
-#: The beginnings of the names of processes that serve people.
-SERVING = ("api", "meta", "events", "wwebjs", "legacy")
+RATE = 20
 #: Seconds that slow releases take longer.
 SLOWER = 1.0
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """A wheel of this checkout."""
-    return releases.build_wheel(tmp_path_factory.mktemp("wheel"))
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory, wheel):
+def deployment(tmp_path_factory):
     """A deployment that runs in place, in which release 1 is installed: the same code."""
+    folder = tmp_path_factory.mktemp("releases")
+    wheel = releases.build_wheel(folder)
+    home = folder / "deployment"
+    home.mkdir()
     made = Deployment(
-        tmp_path_factory.mktemp("releases"), HEARTBEAT_INTERVAL="500", META_INSTANCES="1", API_INSTANCES="2",
-        ENABLE_WWEBJS="false",
+        home, HEARTBEAT_INTERVAL="500", META_INSTANCES="1", API_INSTANCES="2", ENABLE_WWEBJS="false"
     )  # fmt: skip
     try:
-        made.environment |= releases.pip_environment(wheel.parent)
+        made.environment |= releases.pip_environment(folder)
         made.run("start", "--multiprocess", "--sandbox")
         made.add_demo_bot()
-        made.run("release", "install", str(wheel))
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def web_deployment(tmp_path, wheel):
-    """The same with a linked WhatsApp Web number."""
-    made = WebDeployment(tmp_path, HEARTBEAT_INTERVAL="500", META_INSTANCES="1", API_INSTANCES="1")
-    try:
-        made.environment |= releases.pip_environment(wheel.parent)
-        made.run("start", "--multiprocess", "--sandbox")
-        made.add_web_bot(1)
-        made.link(1)
         made.run("release", "install", str(wheel))
         yield made
     finally:
@@ -87,32 +58,15 @@ def listed(deployment):
 
 
 def serving(deployment):
-    """The numbers of the releases whose processes serve. While one waits, a command would cost too much."""
-    home, processes = deployment.settings.home, Supervisor(deployment.settings.run_dir).processes()
-    folders = {each.number: each.folder for each in Store(home).installed()} | {CHECKOUT: Path(sys.prefix)}
+    """The numbers of the releases whose processes serve."""
+    rows = listed(deployment).values()
     return {
-        number
-        for number, folder in folders.items()
-        if any(name.startswith(SERVING) for name in programs.running(processes, folder))
+        each["number"] for each in rows if any(name.startswith(("api", "meta", "events")) for name in each["processes"])
     }
 
 
 def pids(deployment):
-    return {name: each.pid for name, each in Supervisor(deployment.settings.run_dir).processes().items()}
-
-
-pytestmark = pytest.mark.timeout(1800)
-
-
-@pytest.fixture
-def figures(request, capsys):
-    """Prints the outcomes of the requests of a test, and how long its switch took."""
-    began, found = time.monotonic(), {}
-    yield found
-    counts = dict(found["outcomes"].counts)
-    with capsys.disabled():
-        print(f"\n{request.node.name}: {found['outcomes'].total} requests, {RATE:g} in a second: {counts}; everything "
-              f"ran the release before again {time.monotonic() - began:.0f} s after the switch began")  # fmt: skip
+    return {name: row["pid"] for name, row in deployment.status().items()}
 
 
 @pytest.mark.parametrize(
@@ -122,12 +76,11 @@ def figures(request, capsys):
         (releases.FAILS_SELF_TEST, "/health/ready answers 503"),
     ],
 )
-def test_a_release_that_cannot_work_takes_no_request(deployment, figures, bad, reason):
+def test_a_release_that_cannot_work_takes_no_request(deployment, bad, reason):
     number = releases.clone(deployment.settings.home, 1, bad)
     before = pids(deployment)
     with steady_load(*requests_of(deployment), rate=RATE) as outcomes:
         done = deployment.run("release", "switch", str(number), check=False)
-    figures["outcomes"] = outcomes
     assert done.returncode == 5
     assert reason in done.stderr
     assert set(outcomes.counts) == {"202", "200"}
@@ -144,12 +97,11 @@ def test_a_release_that_cannot_work_takes_no_request(deployment, figures, bad, r
         (releases.slow_by(SLOWER), "slow"),
     ],
 )
-def test_a_release_that_turns_out_bad_goes_back_by_itself(deployment, figures, bad, reason):
+def test_a_release_that_turns_out_bad_goes_back_by_itself(deployment, bad, reason):
     number = releases.clone(deployment.settings.home, 1, bad)
     before = serving(deployment)
     with steady_load(*requests_of(deployment), rate=RATE) as outcomes:
         done = deployment.run("release", "switch", str(number), "--watch", WATCH, check=False)
-    figures["outcomes"] = outcomes
     assert done.returncode == 5
     assert reason in done.stderr
     assert "went back: everything runs the release before" in done.stderr
@@ -157,19 +109,6 @@ def test_a_release_that_turns_out_bad_goes_back_by_itself(deployment, figures, b
     assert serving(deployment) == before
     assert {row["status"] for row in deployment.status().values()} == {"healthy"}
     assert listed(deployment)[number]["state"] == "failed"
-
-
-def test_a_release_that_removes_what_the_running_one_needs_is_refused(deployment):
-    number = releases.clone(deployment.settings.home, 1, {})
-    contract = "-- contract since 99.0: nobody reads it\nDROP TABLE lane;\n"
-    releases.add_migration(deployment.settings.home, number, contract)
-    before = pids(deployment)
-    done = deployment.run("release", "switch", str(number), check=False)
-    assert done.returncode == 5
-    assert "comes too soon after the checkout" in done.stderr
-    assert "releases before 99.0 need" in done.stderr
-    assert pids(deployment) == before
-    assert deployment.rows("SELECT to_regclass('lane') IS NOT NULL") == [(True,)]
 
 
 def test_a_good_release_becomes_current_and_the_checkout_is_the_way_back(deployment):
@@ -204,33 +143,6 @@ def test_a_killed_switch_is_undone_by_the_guard(deployment):
     assert f"bisnesctl release switch {number}" in refused.stderr
     os.kill(tool.pid, signal.SIGKILL)
     tool.wait()
-    wait_until(lambda: switch_records.read(deployment.settings.home) is None)
+    wait_until(lambda: listed(deployment)[number]["state"] == "failed")
     assert serving(deployment) == before
-    row = listed(deployment)[number]
-    assert (row["state"], "interrupted" in row["reason"]) == ("failed", True)
-
-
-def test_a_switch_takes_sessions_with_it_and_works_in_the_old_process_too(web_deployment):
-    ports = web_deployment.settings.api_port, web_deployment.settings.port
-
-    def send(text, port):
-        answer = requests.post(
-            f"http://127.0.0.1:{port}/api/v2/messages/text/{COMPANY}/60171112222",
-            json={"message": text, "phoneIndex": 1}, headers={"X-Api-Key": web_deployment.key}, params={"wait": 50},
-            timeout=HANG_SECONDS,
-        )  # fmt: skip
-        assert answer.status_code == 200, answer.text
-
-    web_deployment.run("release", "switch", "1", "--watch", "3")
-    assert serving(web_deployment) == {1}
-    web_deployment.wait_for("WORKING", 1)
-    send("from release 1", ports[0])
-    web_deployment.run("rollback")
-    assert serving(web_deployment) == {1}
-    send("from its old process", ports[1])
-    web_deployment.run("release", "switch", "0", "--watch", "3")
-    assert serving(web_deployment) == {CHECKOUT}
-    send("from the old process of the checkout", ports[1])
-    assert {row["status"] for row in web_deployment.status().values()} == {"healthy"}
-    texts = [each["body"] for each in web_deployment.arrived(web_deployment.numbers[1])]
-    assert texts == ["from release 1", "from its old process", "from the old process of the checkout"]
+    assert "interrupted" in listed(deployment)[number]["reason"]
