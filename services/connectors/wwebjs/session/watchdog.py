@@ -41,12 +41,19 @@ class Progress:
         self._clock = clock
         self._margin = margin
         self._thread = threading.get_ident()
+        self._ended = threading.Event()
         self.step = Step("starting", clock.now(), margin)
 
     def begin(self, name: str, deadline: float = 0.0) -> None:
-        """Another step begins. `deadline`: the step's own limit in seconds."""
+        """Another step begins. `deadline`: the step's own limit in seconds. After `end` it never begins."""
         if threading.get_ident() == self._thread:
+            if self._ended.is_set():
+                threading.Event().wait()
             self.step = Step(name, self._clock.now(), self._margin + 2 * deadline)
+
+    def end(self) -> None:
+        """The thread begins no more steps: its process ends, and the browser's end is not what went wrong."""
+        self._ended.set()
 
     def excuse(self) -> None:
         """The time that the current step has taken so far does not count."""
@@ -98,6 +105,7 @@ class Watchdog:
         reason = f"its browser's thread has not moved for {age:.0f} s: {step.name}"
         self._show(reason)
         if age >= step.limit and step is self._progress.step:
+            self._progress.end()
             self._end(reason)
 
     def _run(self) -> None:
