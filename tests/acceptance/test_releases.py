@@ -222,7 +222,7 @@ def test_a_switch_takes_sessions_with_it_and_works_in_the_old_process_too(web_de
     def send(text, port):
         answer = requests.post(
             f"http://127.0.0.1:{port}/api/v2/messages/text/{COMPANY}/60171112222",
-            json={"message": text, "phoneIndex": 1}, headers={"X-Api-Key": web_deployment.key}, params={"wait": 50},
+            json={"message": text, "phoneIndex": 1}, headers={"X-Api-Key": web_deployment.key}, params={"wait": 30},
             timeout=HANG_SECONDS,
         )  # fmt: skip
         assert answer.status_code == 200, answer.text
