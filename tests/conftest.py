@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bisnesctl.database import migrations
+from bisnesctl.terminal import output
 from tests.support.event_schema import check_events
 from tests.support.processes.servers import Postgres, Redis, settings_in
 
@@ -43,15 +44,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
+@pytest.fixture(autouse=True)
+def consoles() -> None:
+    """Each test gets consoles of its own, which have the width of its terminal."""
+    output.out.cache_clear()
+    output.err.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A PostgreSQL with a migrated template database; tests that stop it must start it again."""
     server = Postgres(settings_in(tmp_path_factory.mktemp("pg"), REDIS_HOST="unused"))
     server.start()
-    server.run(f"CREATE DATABASE {TEMPLATE}")
-    migrations.apply(server.dsn(TEMPLATE))
-    yield server
-    server.remove()
+    with server.tablespace() as place:  # copies of the template lie beside it
+        server.run(f"CREATE DATABASE {TEMPLATE} TABLESPACE {place}")
+        migrations.apply(server.dsn(TEMPLATE))
+        yield server
+        server.remove()
 
 
 @pytest.fixture(scope="session")

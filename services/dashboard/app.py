@@ -31,6 +31,7 @@ from services.dashboard.pages import (
     people,
     preferences,
     processes,
+    rollout,
     settings,
     sign_in,
 )
@@ -51,8 +52,8 @@ MAX_FORM = 1 << 20
 STATIC_SECONDS = 365 * 86400
 #: Blueprints of the pages.
 PAGES = (
-    sign_in, account, preferences, overview, processes, numbers, messages, dead_letters, alerts, events, actions,
-    commands, audit, keys, settings, people,
+    sign_in, account, preferences, overview, processes, numbers, messages, dead_letters, alerts, events, rollout,
+    actions, commands, audit, keys, settings, people,
 )  # fmt: skip
 
 _POLICY = "; ".join(
