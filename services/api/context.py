@@ -12,7 +12,8 @@ from services.outbox.accept import Acceptor
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
-from services.wakeups import Notifier, WakeupSender
+from services.wakeup_sender import WakeupSender
+from services.wakeups import Notifier
 
 
 @dataclass(frozen=True)

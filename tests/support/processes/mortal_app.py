@@ -1,4 +1,4 @@
-"""An HTTP process that ends on request, `GET /exit/<status>`, or hangs: `GET /hang`, and `GET /slow` for its threads."""
+"""An HTTP process that ends on request (`GET /exit/<status>`), or hangs: its loop (`/hang`), or a thread (`/slow`)."""
 
 import os
 import threading
@@ -32,7 +32,7 @@ class MortalService(Service):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("path") == "/hang":
-            time.sleep(HOUR_SECONDS)  # noqa: ASYNC251 - this is the hang
+            time.sleep(HOUR_SECONDS)  # not a turn of the loop
         await super().__call__(scope, receive, send)
 
 
