@@ -171,9 +171,13 @@ class JournalRecovery:
         reason = "the worker ended during the send; the message is not sent again, and the provider's report decides"
         results = [
             replace(
-                _again(each), final=True, status=Status.UNKNOWN, after=UNKNOWN_PAUSE_SECONDS, code=WORKER_ENDED,
+                _again(each),
+                final=True,
+                status=Status.UNKNOWN,
+                after=UNKNOWN_PAUSE_SECONDS,
+                code=WORKER_ENDED,
                 error=reason,
-            )  # fmt: skip
+            )
             if not each.unmarked and (marks is None or each.id in marks)
             else _again(each)
             for each in messages
