@@ -23,7 +23,7 @@ PAGES = {
     "numbers": "/numbers", "messages": "/messages", "dead-letters": "/dead-letters",
 }  # fmt: skip
 #: Width and height in CSS pixels.
-SIZES = {"desktop": (1024, 680), "phone": (360, 640)}
+SIZES = {"desktop": (1024, 600), "phone": (360, 560)}
 #: Companies with a number each.
 COMPANIES = ("0100", "0128", "0211", "0345")
 PASSWORD = "correct horse battery"
