@@ -19,7 +19,9 @@ from services.dashboard.pages import (
     account,
     actions,
     alerts,
+    answers,
     audit,
+    chats,
     commands,
     dead_letters,
     events,
@@ -51,8 +53,8 @@ MAX_FORM = 1 << 20
 STATIC_SECONDS = 365 * 86400
 #: Blueprints of the pages.
 PAGES = (
-    sign_in, account, preferences, overview, processes, numbers, messages, dead_letters, alerts, events, actions,
-    commands, audit, keys, settings, people,
+    sign_in, account, preferences, overview, processes, numbers, chats, answers, messages, dead_letters, alerts, events,
+    actions, commands, audit, keys, settings, people,
 )  # fmt: skip
 
 _POLICY = "; ".join(

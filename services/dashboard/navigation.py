@@ -18,8 +18,9 @@ class Entry:
 
 #: The endpoints of the pages in the order of the menu. The title of `numbers.index` is the text `menu.numbers_index`.
 PAGES = (
-    "overview.index", "processes.index", "numbers.index", "messages.index", "messages.waiting", "dead_letters.index",
-    "alerts.index", "events.index", "commands.index", "audit.index", "keys.index", "settings.index", "people.index",
+    "overview.index", "processes.index", "numbers.index", "chats.index", "messages.index", "messages.waiting",
+    "dead_letters.index", "alerts.index", "events.index", "commands.index", "audit.index", "keys.index",
+    "settings.index", "people.index",
 )  # fmt: skip
 
 

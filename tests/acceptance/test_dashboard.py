@@ -9,7 +9,8 @@ from tests.support.deployment import Deployment
 from tests.support.waiting import wait_until
 
 PAGES = (
-    "/", "/processes", "/processes/api-0", "/processes/api-0/log", "/numbers", "/numbers/0100-0", "/messages", "/queue",
+    "/", "/processes", "/processes/api-0", "/processes/api-0/log", "/numbers", "/numbers/0100-0", "/chats",
+    "/chats/0100/60123456789", "/messages", "/queue",
     "/dead-letters", "/alerts", "/events", "/commands", "/audit", "/keys", "/settings", "/account", "/people",
 )  # fmt: skip
 PASSWORD = "correct horse battery"
@@ -138,6 +139,29 @@ def test_a_stopped_postgresql_is_said_and_the_pages_still_answer(
         deployment.run("start", "postgres")
     browser.open(f"{address}/")
     wait_until(lambda: "Everything is well" in browser.text())
+
+
+def test_a_chat_is_read_live_and_answered(browser: PageBrowser, address: str, deployment: Deployment) -> None:
+    def say(text: str) -> None:
+        deployment.run("sandbox", "say", "--company", "0100", "--from", "60123456001", "--name", "Aina", text)
+
+    say("Where is my order?")
+    browser.open(f"{address}/chats")
+    wait_until(lambda: "Where is my order?" in browser.text())
+    browser.open(f"{address}/chats/0100/60123456001")
+    wait_until(lambda: "Where is my order?" in browser.text())
+    assert "Anything may be sent until" in browser.text()
+    browser.fill(text="It is on its way.")
+    say("Hello?")
+    wait_until(lambda: "Hello?" in browser.text())
+    assert browser.find("#text").get_attribute("value") == "It is on its way."
+    browser.driver.execute_script("document.querySelector('#answer form').requestSubmit()")
+    browser.driver.execute_script("document.querySelector('#answer form')?.requestSubmit()")
+    wait_until(lambda: "It is on its way." in browser.text_of(".chat"))
+    wait_until(lambda: "delivered" in browser.text_of(".chat") or "read" in browser.text_of(".chat"))
+    sent = [each for each in deployment.received() if each["to"] == "60123456001"]
+    assert [each["text"] for each in sent] == ["It is on its way."]
+    assert "send text" in deployment.run("audit", "--who", "aisha").stdout
 
 
 def test_a_person_who_is_removed_sees_nothing_more(deployment: Deployment, address: str) -> None:
