@@ -26,7 +26,9 @@ CREATE TABLE IF NOT EXISTS rollout (
 CREATE UNIQUE INDEX IF NOT EXISTS rollout_active ON rollout ((true)) WHERE ended_at IS NULL;
 
 -- Hand-overs are in the audit trail too, and changes that people make in the dashboard.
+-- contract since 0.1.0: the rule becomes wider, and every release writes only sources that it allows
 ALTER TABLE audit_record DROP CONSTRAINT IF EXISTS audit_record_source_check;
+-- contract since 0.1.0: the same
 ALTER TABLE audit_record ADD CONSTRAINT audit_record_source_check
     CHECK (source IN ('cli', 'api', 'dashboard', 'guard', 'manager', 'rollout'));
 

@@ -48,10 +48,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A PostgreSQL with a migrated template database; tests that stop it must start it again."""
     server = Postgres(settings_in(tmp_path_factory.mktemp("pg"), REDIS_HOST="unused"))
     server.start()
-    server.run(f"CREATE DATABASE {TEMPLATE}")
-    migrations.apply(server.dsn(TEMPLATE))
-    yield server
-    server.remove()
+    with server.tablespace() as place:  # copies of the template lie beside it
+        server.run(f"CREATE DATABASE {TEMPLATE} TABLESPACE {place}")
+        migrations.apply(server.dsn(TEMPLATE))
+        yield server
+        server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,9 @@ from bisnesctl.settings import Settings, load_partly
 
 #: Seconds that orphans get to end, which is longer than any program takes to stop.
 ORPHANS_TIMEOUT_SECONDS = 65.0
+#: Seconds after which an orphaned PostgreSQL is stopped without waiting for anything; its log loses nothing. A usual
+#: stop of PostgreSQL 18 while it recovers from a crash may never end.
+POSTGRES_TIMEOUT_SECONDS = 15.0
 #: The program that evaluates the signals.
 EVALUATOR = "alerts"
 #: Label of the key OPERATOR_KEY in `bisnesctl keys list`.
@@ -215,20 +218,23 @@ def wait_for_orphans(settings: Settings, report: Report) -> None:
     """Waits until all orphans have ended. Raises `Conflict` that names those that have not.
 
     The evaluator is ended: it waits for an alert about supervisord, which this command mutes. The next one continues
-    its deliveries.
+    its deliveries. PostgreSQL is stopped at once after a while.
     """
     orphans = find_orphans(settings)
     if orphans:
         report(f"waiting for {', '.join(sorted(set(orphans.values())))} of an earlier run to end")
-    deadline = time.monotonic() + ORPHANS_TIMEOUT_SECONDS
+    began = time.monotonic()
     while alive := [pid for pid in orphans if process_stat.is_alive(pid)]:
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > ORPHANS_TIMEOUT_SECONDS:
             names = ", ".join(f"{orphans[pid]} (pid {pid})" for pid in alive)
             raise Conflict(f"processes of an earlier run have not ended: {names}. End them with `kill -9`, start again")
         for pid in alive:
-            if orphans[pid] == EVALUATOR:
-                with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):
+                if orphans[pid] == EVALUATOR:
                     os.kill(pid, signal.SIGTERM)
+                elif orphans[pid] == "postgres" and waited > POSTGRES_TIMEOUT_SECONDS:
+                    os.kill(pid, signal.SIGQUIT)
         time.sleep(0.1)
 
 

@@ -78,6 +78,7 @@ def test_a_process_that_dies_is_seen_at_once_and_without_a_new_page(
     deployment.kill("events")
     wait_until(lambda: "1 / 1" in browser.text_of("#row-events"))
     assert browser.driver.execute_script("return window.stayed")
+    wait_until(lambda: deployment.status()["events"]["status"] == "healthy", what=deployment.logs)
 
 
 def test_an_action_says_what_it_costs_and_runs_the_command_of_the_tool(
@@ -110,8 +111,12 @@ def test_reading_pages_work_without_javascript(deployment: Deployment, address: 
     with page_browser(javascript=False) as plain:
         accept_and_sign_in(plain, invite(deployment, "carla", "operator"), "carla")
         for page, expected in (("/", "Everything is well"), ("/processes", "meta-worker-1"), ("/numbers", "0100-0")):
-            plain.open(address + page)
-            assert expected in plain.text()
+
+            def is_shown(url: str = address + page, words: str = expected) -> bool:
+                plain.open(url)
+                return words in plain.text()
+
+            wait_until(is_shown, what=plain.text, pause=1.0)
 
 
 def test_the_language_is_the_browsers_and_can_be_chosen(browser: PageBrowser, address: str) -> None:

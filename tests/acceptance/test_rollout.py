@@ -187,7 +187,7 @@ def test_a_web_session_changes_its_side_without_an_interruption(tmp_path):
                 answer = requests.post(
                     f"http://127.0.0.1:{port}/api/v2/messages/text/{COMPANY}/60171112222",
                     json={"message": f"{side} {port}", "phoneIndex": 1}, headers={"X-Api-Key": deployment.key},
-                    params={"wait": 50}, timeout=HANG_SECONDS,
+                    params={"wait": 30}, timeout=HANG_SECONDS,
                 )  # fmt: skip
                 assert answer.status_code == 200, answer.text
             assert deployment.pid(name) == pid

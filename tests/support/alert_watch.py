@@ -47,6 +47,11 @@ class SentAlerts:
             return [json.loads(line) for line in self.file.read_text().splitlines()]
         return []
 
+    def active(self) -> tuple[str, ...]:
+        """The names of the alerts that have fired and are not resolved."""
+        last = {each["name"]: each["change"] for event in self.events() for each in event["alerts"]}
+        return tuple(name for name, change in last.items() if change != "resolved")
+
     def messages(
         self, change: str, since: int = 0, wanted: tuple[str, ...] = (), ignored: tuple[str, ...] = BUSY
     ) -> list[list[str]]:

@@ -10,6 +10,7 @@ import pytest
 
 from bisnesctl import paths
 from bisnesctl.errors import Conflict
+from bisnesctl.host import process_stat
 from bisnesctl.lifecycle import preflight
 from bisnesctl.lifecycle.preflight import find_orphans, wait_for_orphans
 from bisnesctl.settings import Settings
@@ -17,7 +18,9 @@ from tests.support.processes.servers import settings_in
 
 
 @contextlib.contextmanager
-def started_by(settings: Settings, server: str, name: str = "api-0") -> Iterator[int]:
+def started_by(
+    settings: Settings, server: str, name: str = "api-0", command: tuple[str, ...] = ("sleep", "600")
+) -> Iterator[int]:
     """The pid of a process that this supervisord has started."""
     environment = {
         **os.environ,
@@ -25,7 +28,7 @@ def started_by(settings: Settings, server: str, name: str = "api-0") -> Iterator
         "SUPERVISOR_PROCESS_NAME": name,
         "SUPERVISOR_SERVER_URL": server,
     }
-    child = subprocess.Popen(["sleep", "600"], env=environment)
+    child = subprocess.Popen(command, env=environment)
     try:
         yield child.pid
     finally:
@@ -58,3 +61,12 @@ def test_a_start_waits_for_orphans_but_ends_the_evaluator_which_waits_for_an_ale
     monkeypatch.setattr(preflight, "ORPHANS_TIMEOUT_SECONDS", 1.0)
     with started_by(settings, server) as child, pytest.raises(Conflict, match=f"have not ended: api-0 .pid {child}"):
         wait_for_orphans(settings, print)
+
+
+def test_a_postgresql_that_does_not_end_is_stopped_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_in(tmp_path)
+    monkeypatch.setattr(preflight, "POSTGRES_TIMEOUT_SECONDS", 1.0)
+    deaf = ("sh", "-c", "trap '' INT TERM; exec sleep 600")  # which SIGQUIT ends
+    with started_by(settings, f"unix://{paths.supervisor_socket(settings.run_dir)}", "postgres", deaf) as child:
+        wait_for_orphans(settings, print)
+        assert not process_stat.is_alive(child)

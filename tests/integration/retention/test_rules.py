@@ -59,6 +59,8 @@ INSERTS = {
     "changes of messages": f"{CHANGE} VALUES ('1', {{at}}::text, 'edit', '', '{{{{}}}}', false, {{at}})",
     "unknown messages": "INSERT INTO unknown_message (message_id, since) VALUES (gen_random_uuid(), {at})",
     "audit records": f"{AUDIT} VALUES (gen_random_uuid(), {{at}}, 'cli', 'alice', '', '', 'x', 'ok')",
+    "trial copies": "INSERT INTO trial_copy (message_id, company_id, kind, outcome, copied_at)"
+    " VALUES (gen_random_uuid(), '1', 'text', 'sent', {at})",
     "webhooks": f"{INBOX} VALUES ('meta', 'x', {{at}}, {{at}}, NULL)",
     "idempotency keys": "INSERT INTO idempotency_keys (company_id, key, digest, message_id, created_at)"
     " VALUES ('1', {at}::text, '', gen_random_uuid(), {at})",

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Iterator
 
@@ -11,16 +12,21 @@ from bisnesctl.processes.deployment import make_folders, open_deployment
 from bisnesctl.processes.render import write_config
 from bisnesctl.processes.supervisor import Supervisor
 from bisnesctl.settings import Settings
+from tests.support.deployment import free_ports
 from tests.support.waiting import wait_until
 
 
 @contextlib.contextmanager
 def supervised(settings: Settings, more: str = "") -> Iterator[Supervisor]:
-    """supervisord with the programs of these settings, none of which runs, and with `more` sections."""
+    """supervisord with the programs of these settings, none of which runs, and with `more` sections.
+
+    The sockets of the programs have ports of their own, since several tests run at once.
+    """
     deployment = open_deployment(settings)
     make_folders(settings)
     write_config(settings, deployment.instances, settings.run_dir, embedded_servers.command_variables(settings))
     text = deployment.config.read_text().replace("autostart = true", "autostart = false")
+    text = re.sub(r"(?<=^socket = tcp://127\.0\.0\.1:)\d+$", lambda _: str(free_ports(1)[0]), text, flags=re.MULTILINE)
     deployment.config.write_text(text + more)
     supervisor.launch(
         deployment.supervisor, deployment.config, False, {**os.environ, "BISNES_ENV": str(settings.env_file)}
