@@ -33,8 +33,10 @@ from services.dashboard.pages import (
     people,
     preferences,
     processes,
+    sandbox,
     settings,
     sign_in,
+    webhooks,
 )
 from services.dashboard.sources import Sources
 from services.database.connection import Database, DatabaseError, DatabaseUnavailable
@@ -53,8 +55,8 @@ MAX_FORM = 1 << 20
 STATIC_SECONDS = 365 * 86400
 #: Blueprints of the pages.
 PAGES = (
-    sign_in, account, preferences, overview, processes, numbers, chats, answers, messages, dead_letters, alerts, events,
-    actions, commands, audit, keys, settings, people,
+    sign_in, account, preferences, overview, processes, numbers, chats, answers, messages, dead_letters, webhooks,
+    alerts, events, sandbox, actions, commands, audit, keys, settings, people,
 )  # fmt: skip
 
 _POLICY = "; ".join(

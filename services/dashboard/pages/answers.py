@@ -12,7 +12,7 @@ from typing import Any, cast
 from flask import Blueprint, Response, abort, redirect, request, url_for
 from werkzeug.datastructures import FileStorage
 
-from bisnesctl.clients.api_client import ApiClient, Refused, SendAnswer, Upload, api_key, api_url
+from bisnesctl.clients.api_client import ApiClient, Refused, SendAnswer, Upload
 from bisnesctl.errors import BisnesError
 from bisnesctl.people.roles import Role
 from services.dashboard import access, audit, texts
@@ -38,12 +38,6 @@ _ANSWER_PATH = re.compile(r"/ui/chats/[^/]+/[^/]+/answer")
 def large_form(path: str) -> int | None:
     """Bytes of a form at this path, if it takes a file."""
     return MAX_FILE_FORM if _ANSWER_PATH.fullmatch(path) else None
-
-
-def client() -> ApiClient:
-    """A client of the API with the operator's key. Raises `ConfigError` if there is no key."""
-    deployment = context().sources.deployment()
-    return ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
 
 
 @pages.post("/chats/<company>/<chat>/answer")
@@ -95,7 +89,7 @@ def file(company: str, message: str) -> Any:
     if as_uuid(message) is None:
         abort(404)
     try:
-        found = client().file(company, message, request.headers.get("Range"))
+        found = context().api().file(company, message, request.headers.get("Range"))
     except Refused:  # it is not there, or not there yet
         abort(404)
     headers = {name: found.headers[name] for name in _FILE_HEADERS if name in found.headers}
@@ -106,7 +100,7 @@ def _send(place: Place, kind: str, send: Callable[[ApiClient, str], SendAnswer],
     """Sends something once, and shows the chat; with the reason and what was typed if that fails."""
     form_name = name or _form_name()
     try:
-        sent = send(client(), f"dashboard-{form_name}")
+        sent = send(context().api(), f"dashboard-{form_name}")
     except BisnesError as error:
         is_conflict = isinstance(error, Refused) and error.code == ErrorCode.IDEMPOTENCY_CONFLICT.value
         typed = {each: value for each, value in _typed().items() if each != "key" or not is_conflict}
