@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bisnesctl.database import migrations
+from bisnesctl.terminal import output
 from tests.support.event_schema import check_events
 from tests.support.processes.servers import Postgres, Redis, settings_in
 
@@ -41,6 +42,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folder = Path(__file__).parent
     places = {(folder / name).resolve(strict=True): place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.fixture(autouse=True)
+def consoles() -> None:
+    """Each test gets consoles of its own, which have the width of its terminal."""
+    output.out.cache_clear()
+    output.err.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 """The deployment with the settings of this moment, so that a change of `.env` counts at once."""
 
+from bisnesctl.database.kept_connection import KeptConnection
 from bisnesctl.database.process_events import LoggedCondition
 from bisnesctl.errors import BisnesError
 from bisnesctl.processes.deployment import Deployment, as_started, open_deployment
+from bisnesctl.series.recorder import Recorder
 from bisnesctl.settings import load_partly
 from bisnesctl.signals.measurement import Measurement, Measurer
 
@@ -13,7 +15,8 @@ class SettingsSource:
     def __init__(self) -> None:
         """Raises `BisnesError` if there are no settings yet."""
         self._unreadable = LoggedCondition("alerts.settings_unreadable", "alerts.settings_readable")
-        self._measurer = Measurer()
+        kept = KeptConnection()
+        self._measurer, self._recorder = Measurer(kept), Recorder(kept)
         self._load()
 
     def _load(self) -> None:
@@ -34,5 +37,7 @@ class SettingsSource:
         return self.deployment
 
     def measure(self, deployment: Deployment) -> Measurement:
-        """Measures everything, the refused settings too."""
-        return self._measurer.measure(deployment, self.refused)
+        """Measures everything, the refused settings too, and stores for plots what changes over time."""
+        found = self._measurer.measure(deployment, self.refused)
+        self._recorder.record(found)
+        return found

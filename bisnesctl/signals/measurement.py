@@ -74,16 +74,13 @@ class Measurement:
 
 
 class Measurer:
-    """Measures again and again: it keeps its connection to PostgreSQL, and what is costly to measure for a while."""
+    """Measures again and again: it keeps what is costly to measure for a while."""
 
-    def __init__(self) -> None:
-        self._kept = KeptConnection()
+    def __init__(self, kept: KeptConnection) -> None:
+        """`kept`: the connection to PostgreSQL, which the caller closes."""
+        self._kept = kept
         self._certificate = _Slow(CERTIFICATE_VALID_SECONDS)
         self._memory = _Slow(MEMORY_VALID_SECONDS)
-
-    def close(self) -> None:
-        """Closes the connection."""
-        self._kept.close()
 
     def measure(self, deployment: Deployment, refused: Collection[str] = ()) -> Measurement:
         """Measures everything, within some seconds; nothing if nothing was ever started here.
@@ -129,8 +126,8 @@ class _Slow:
 
 def measure(deployment: Deployment, refused: Collection[str] = ()) -> Measurement:
     """Measures everything once, as `Measurer.measure`."""
-    with contextlib.closing(Measurer()) as measurer:
-        return measurer.measure(deployment, refused)
+    with contextlib.closing(KeptConnection()) as kept:
+        return Measurer(kept).measure(deployment, refused)
 
 
 def _has_database(found: Measurement) -> bool:

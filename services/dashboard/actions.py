@@ -10,6 +10,7 @@ _PROCESS = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}", re.IGNORECASE)
 _BOT = re.compile(r"([A-Za-z0-9_.]{1,64})-(\d{1,6})")
 _MESSAGE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LETTER = re.compile(r"[0-9a-f-]{36}|[0-9]{1,18}|evt_[0-9A-Za-z_]{1,60}", re.IGNORECASE)
+_ROLLOUT = re.compile(r"rollout")
 _ALERT = re.compile(r"[a-z_*]{1,60}(\[[^\]\n]{0,80}\])?")
 
 
@@ -28,7 +29,7 @@ class Field:
 class Action:
     """One action."""
 
-    #: The kind of its subject: process, bot, message, letter or alert.
+    #: The kind of its subject: process, program, bot, message, letter, alert or rollout.
     kind: str
     #: The form of a subject; a subject that does not have it is refused, so that none can pass for an option.
     subject: re.Pattern[str]
@@ -42,6 +43,8 @@ class Action:
     role: Role = Role.OPERATOR
     #: Whether the people of one company may do it to what is the company's.
     company: bool = False
+    #: The key of its cost among the texts, if that does not depend on its subject.
+    cost: str = ""
 
 
 def _split(bot: str) -> list[str]:
@@ -55,6 +58,10 @@ def _slash(bot: str) -> str:
 
 def _process(verb: str) -> Action:
     return Action("process", _PROCESS, lambda name: [verb, name])
+
+
+def _rollout(cost: str, *words: str) -> Action:
+    return Action("rollout", _ROLLOUT, lambda _: ["rollout", *words], (), False, cost=f"rollout.cost_{cost}")
 
 
 _REASON = Field("--reason", "actions.reason")
@@ -84,6 +91,11 @@ ACTIONS: Mapping[str, Action] = {
         (_REASON, Field("--for", "actions.for", "2h")),
     ),
     "unsilence": Action("alert", _ALERT, lambda alert: ["alerts", "unsilence", alert], (), False),
+    "advance": _rollout("advance", "advance"),
+    "advance-anyway": _rollout("advance_anyway", "advance", "--force"),
+    "hold": _rollout("hold", "pause"),
+    "continue": _rollout("continue", "resume"),
+    "abort": _rollout("abort", "abort"),
 }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from services.dashboard.pages import (
     people,
     preferences,
     processes,
+    rollout,
     sandbox,
     settings,
     sign_in,
@@ -56,7 +57,7 @@ STATIC_SECONDS = 365 * 86400
 #: Blueprints of the pages.
 PAGES = (
     sign_in, account, preferences, overview, processes, numbers, chats, answers, messages, dead_letters, webhooks,
-    alerts, events, sandbox, actions, commands, audit, keys, settings, people,
+    alerts, events, rollout, sandbox, actions, commands, audit, keys, settings, people,
 )  # fmt: skip
 
 _POLICY = "; ".join(

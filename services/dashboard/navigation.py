@@ -21,8 +21,8 @@ class Entry:
 #: The endpoints of the pages in the order of the menu. The title of `numbers.index` is the text `menu.numbers_index`.
 PAGES = (
     "overview.index", "processes.index", "numbers.index", "chats.index", "messages.index", "messages.waiting",
-    "dead_letters.index", "webhooks.index", "alerts.index", "events.index", "sandbox.index", "commands.index",
-    "audit.index", "keys.index", "settings.index", "people.index",
+    "dead_letters.index", "webhooks.index", "alerts.index", "events.index", "rollout.index", "sandbox.index",
+    "commands.index", "audit.index", "keys.index", "settings.index", "people.index",
 )  # fmt: skip
 #: The page that is there only where the sandbox runs.
 SANDBOX = "sandbox.index"

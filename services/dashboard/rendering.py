@@ -37,7 +37,7 @@ def attach(app: Flask) -> None:
     }  # fmt: skip
     app.jinja_env.filters |= {
         "moment": moment, "ago": ago, "duration": formatting.duration, "size": formatting.size, "number": number,
-        "iso": iso, "json": as_json, "words": words,
+        "iso": iso, "json": as_json, "words": words, "short_moment": short_moment,
     }  # fmt: skip
     app.jinja_env.globals["m"] = app.jinja_env.get_template("macros.html").module  # blocks see no imports of a template
 
@@ -60,6 +60,12 @@ def moment(at: float | None) -> Markup:
     exact = moments.iso(at)
     shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
     return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, shown)
+
+
+def short_moment(at: float) -> Markup:
+    """A time to the minute, which the browser shows in the viewer's zone."""
+    exact, shown = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(at)), time.strftime("%d %H:%M", time.gmtime(at))
+    return Markup('<time class="short" datetime="{0}">{1}</time>').format(exact, shown)
 
 
 def ago(at: float | None) -> Markup:

@@ -24,6 +24,9 @@ MAX_PROVIDER_ID_CHARACTERS = 255
 MAX_REASON_CHARACTERS = 2000
 #: Seconds before a message that no attempt was made at is due again.
 NO_ATTEMPT_SECONDS = 1.0
+#: Seconds that a chat waits after a message whose outcome is unknown: the provider may have it and be slow, and the
+#: next message must not overtake it there.
+UNKNOWN_PAUSE_SECONDS = 3.0
 #: Seconds for which a message that met an outage lets those of other chats go first once the pause is over.
 TURN_SECONDS = 0.2
 #: Seconds for which a success of a number shows that its provider serves it.
@@ -71,7 +74,7 @@ USUAL_PAUSES = Pauses()
 class Result:
     """The result of an attempt, for the message's row and its lane.
 
-    `final` frees the chat's next message; without it the message stays the oldest and is due again in `after` seconds.
+    `final` frees the chat's next message; without it the message stays the oldest. It is due in `after` seconds.
     A `status` of None means that no attempt was made. If its claim was lost, a result counts only if the message may
     have left under that claim (`marked`).
     """
@@ -137,7 +140,7 @@ def settle(message: Outgoing, outcome: Outcome | Postponed | None, attempts: Att
         case Sent(provider_id, recipient):
             return result(True, Status.SENT, provider_id=provider_id, recipient=recipient)
         case Unknown(reason, outage, code):
-            return result(True, Status.UNKNOWN, code=code or outage or None, error=reason)
+            return result(True, Status.UNKNOWN, after=UNKNOWN_PAUSE_SECONDS, code=code or outage or None, error=reason)
         case Held(code, reason):
             return result(False, Status.WAITING, code=code, error=reason)
         case Rejected(code, reason):

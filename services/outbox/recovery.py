@@ -16,7 +16,7 @@ import structlog
 from services.database.connection import Connection, query, transaction
 from services.message import Status
 from services.outbox import send_journal
-from services.outbox.outcome_policy import Result
+from services.outbox.outcome_policy import UNKNOWN_PAUSE_SECONDS, Result
 from services.outbox.store import Outbox
 
 #: Expired claims that are settled at a time.
@@ -170,7 +170,14 @@ class JournalRecovery:
         """
         reason = "the worker ended during the send; the message is not sent again, and the provider's report decides"
         results = [
-            replace(_again(each), final=True, status=Status.UNKNOWN, code=WORKER_ENDED, error=reason)
+            replace(
+                _again(each),
+                final=True,
+                status=Status.UNKNOWN,
+                after=UNKNOWN_PAUSE_SECONDS,
+                code=WORKER_ENDED,
+                error=reason,
+            )
             if not each.unmarked and (marks is None or each.id in marks)
             else _again(each)
             for each in messages

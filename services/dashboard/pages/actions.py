@@ -7,7 +7,7 @@ from flask import Blueprint, abort, redirect, request, url_for
 from bisnesctl.database.postgres import query
 from bisnesctl.people.roles import Role
 from bisnesctl.processes.restart_costs import COSTS
-from services.dashboard import access, findings, rendering
+from services.dashboard import access, findings, rendering, texts
 from services.dashboard.access import needs
 from services.dashboard.actions import ACTIONS, Action, words_of
 from services.dashboard.context import context
@@ -78,6 +78,8 @@ def _owner(action: Action, subject: str) -> str | None:
 
 def _costs(action: Action, subject: str) -> str:
     """The service that is missing meanwhile."""
+    if action.cost:
+        return texts.text(action.cost)
     if action.kind != "process":
         return ""
     found = findings.instance(context().sources.deployment(), subject)
@@ -88,4 +90,6 @@ def _back(action: Action, subject: str) -> str:
     places = {"process": "processes.show", "bot": "numbers.show", "message": "messages.show"}
     if action.kind in places:
         return url_for(places[action.kind], name=subject)
+    if action.kind == "rollout":
+        return url_for("rollout.index")
     return own_page(request.args.get("back", "")) or url_for("overview.root")

@@ -1,11 +1,11 @@
-"""The first page: the troubles that need attention, why, and the commands that help."""
+"""The first page: the troubles that need attention, why, the commands that help, and figures over time."""
 
 from typing import Any
 
 from flask import Blueprint, redirect, url_for
 
 from bisnesctl.people.roles import Role
-from services.dashboard import findings, rendering
+from services.dashboard import figures, findings, rendering
 from services.dashboard.access import needs
 
 pages = Blueprint("overview", __name__)
@@ -23,6 +23,5 @@ def root() -> Any:
 def index() -> Any:
     """The overview."""
     found = findings.overview()
-    return rendering.page(
-        "overview.html", overview=found, troubles=[row for row in found.processes if row.status not in findings.WELL]
-    )
+    troubles = [row for row in found.processes if row.status not in findings.WELL]
+    return rendering.page("overview.html", overview=found, troubles=troubles, plots=figures.overview())

@@ -7,9 +7,10 @@ from typing import Any
 from flask import Blueprint, abort, request
 
 from bisnesctl.people.roles import Role
+from bisnesctl.processes.topology import Instance
 from bisnesctl.views import process_page
 from bisnesctl.views.process_page import ProcessPage
-from services.dashboard import findings, rendering
+from services.dashboard import figures, findings, rendering
 from services.dashboard.access import needs
 from services.dashboard.context import context
 
@@ -33,14 +34,16 @@ def index() -> Any:
 @needs(Role.VIEWER)
 def show(name: str) -> Any:
     """One process."""
-    return rendering.page("process.html", page=_find(name), actions=ACTIONS)
+    found, page = _find(name)
+    process = found.program.process or found.program.name
+    return rendering.page("process.html", page=page, actions=ACTIONS, plots=figures.instance(process, page))
 
 
 @pages.get("/processes/<name>/log")
 @needs(Role.VIEWER)
 def log(name: str) -> Any:
     """The end of its log, with the lines that have a text."""
-    page, wanted = _find(name), request.args.get("q", "").strip()
+    (_, page), wanted = _find(name), request.args.get("q", "").strip()
     stream = "errors" if request.args.get("stream") == "errors" else "output"
     folder = context().settings.log_dir
     file = folder / f"{page.name}{'.err' if stream == 'errors' else ''}.log"
@@ -48,13 +51,13 @@ def log(name: str) -> Any:
     return rendering.page("log.html", page=page, lines=lines, problem=problem, wanted=wanted, stream=stream)
 
 
-def _find(name: str) -> ProcessPage:
+def _find(name: str) -> tuple[Instance, ProcessPage]:
     sources = context().sources
     deployment = sources.deployment()
     found = findings.instance(deployment, name)
     if found is None:
         abort(404)
-    return sources.shared(("process", name), lambda: process_page.describe(deployment, [found])[0])
+    return found, sources.shared(("process", name), lambda: process_page.describe(deployment, [found])[0])
 
 
 def _last_lines(file: Path, wanted: str) -> tuple[list[str], str]:

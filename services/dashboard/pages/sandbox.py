@@ -147,7 +147,7 @@ def fail_page() -> Any:
 
 
 def _port() -> int:
-    """The port of the simulators. Like an address that does not exist where they do not run."""
+    """The port of the simulators. If they do not run, the page does not exist."""
     settings = context().sources.deployment().settings
     return settings.sandbox_port if settings.sandbox else abort(404)
 

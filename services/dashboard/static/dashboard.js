@@ -5,9 +5,12 @@
 const live = document.querySelector("[data-live]")
 const state = document.getElementById("state")
 const stamp = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "medium" })
+const brief = new Intl.DateTimeFormat(document.documentElement.lang, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" })
 
 function showTimes(root) {
-  for (const time of root.querySelectorAll("time:not(.age)")) time.textContent = stamp.format(new Date(time.dateTime))
+  for (const time of root.querySelectorAll("time:not(.age)")) {
+    time.textContent = (time.classList.contains("short") ? brief : stamp).format(new Date(time.dateTime))
+  }
 }
 
 // Makes a part of the page like a new one, and keeps what a person is at: focus, input, scrolling, open details.

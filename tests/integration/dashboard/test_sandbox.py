@@ -73,9 +73,9 @@ def test_a_qr_code_is_scanned(sandbox, signed_in, rows):
         (f"https://wa.me/{shown.state['ref']},x", COMPANY),
     )
     assert "shows a QR code" in operator.text("/ui/sandbox")
-    assert operator.post("/ui/sandbox/scan", **FORMS["scan"]).status_code == 302
-    assert sandbox.wa_device("60110000001")["id"] == shown.device
-    assert "60110000001" in operator.text("/ui/sandbox")
+    assert operator.post("/ui/sandbox/scan", **FORMS["scan"] | {"phone": "60110000002"}).status_code == 302
+    assert sandbox.wa_device("60110000002")["id"] == shown.device
+    assert "60110000002" in operator.text("/ui/sandbox")
     assert operator.post("/ui/sandbox/scan", code="AAAA-BBBB").status_code == 400
 
 
@@ -100,10 +100,10 @@ def test_each_failure_of_a_page_is_one_that_the_simulators_know(sandbox, signed_
 
 def test_a_page_loses_its_network_and_gets_it_back(sandbox, signed_in):
     shown, operator = Page(sandbox), signed_in(Role.OPERATOR)
-    sandbox.scan("60110000001", device=shown.device)
+    sandbox.scan("60110000003", device=shown.device)
     for failure, expected in (("offline", True), ("online", False)):
-        operator.post("/ui/sandbox/page", linked="60110000001", failure=failure)
-        assert sandbox.wa_device("60110000001")["offline"] is expected
+        operator.post("/ui/sandbox/page", linked="60110000003", failure=failure)
+        assert sandbox.wa_device("60110000003")["offline"] is expected
 
 
 @pytest.mark.parametrize("failure", ["", "unheard", "../reset"])

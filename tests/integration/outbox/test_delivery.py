@@ -197,6 +197,26 @@ def test_a_dead_workers_messages_are_taken_over_by_what_its_journal_says(stage):
     assert sorted(text for _, text in stage.provider.received) == sorted({f"{n}" for n in range(6)} - marked)
 
 
+def test_a_message_does_not_overtake_one_whose_outcome_is_unknown(stage):
+    """The provider may still work on that one. Messages of other chats do not wait."""
+    bot = stage.bot()
+    stage.accept(entry(bot, "6011", "cut off"), entry(bot, "6011", "next"))
+    due = "SELECT due > now() + interval '1 second' FROM lane WHERE chat_id = '6011'"
+    name = worker_name("meta-worker-1", "dead")
+    [claimed] = store.Outbox("meta", name, 1e6, 60).claim(stage.connection, 10)
+    journal = Journal(journal_path(stage.settings.journal_dir, "meta-worker-1"), 8)
+    journal.begin("dead")
+    journal.mark(0, claimed.id)
+    journal.close()
+    sender = stage.sender("meta-worker-1", "next")
+    assert execute(stage.connection, due) == [(True,)]
+    stage.accept(entry(bot, "6012", "of another chat"))
+    sender.delivery.wake()
+    assert stage.provider.received == [("6012", "of another chat")]
+    stage.wait_for(lambda: stage.statuses() == {"unknown": 1, "sent": 2})
+    assert stage.provider.received[-1] == ("6011", "next")
+
+
 def test_a_neighbours_expired_lease_is_settled_once_it_is_dead_and_not_before(stage):
     bot = stage.bot()
     stage.accept(entry(bot, text="late"))

@@ -33,6 +33,7 @@ def follow(tmp_path, monkeypatch, capsys):
             elif not left:
                 raise Ended
 
+        monkeypatch.setenv("COLUMNS", "200")
         monkeypatch.setattr(time, "sleep", sleep)
         monkeypatch.setattr(time, "time", lambda: NOW)  # however slow the machine is
         monkeypatch.setattr(event_history, "read", lambda deployment, wanted: left.pop(0))

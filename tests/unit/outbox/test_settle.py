@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.message import Held, Outgoing, Rejected, Retry, Scope, Sent, Status, Unknown
-from services.outbox.outcome_policy import LONGEST_BACKOFF_SECONDS, Attempts, Hold, hold_of, settle
+from services.outbox.outcome_policy import (
+    LONGEST_BACKOFF_SECONDS,
+    UNKNOWN_PAUSE_SECONDS,
+    Attempts,
+    Hold,
+    hold_of,
+    settle,
+)
 
 THREE = Attempts(limit=3, first_seconds=1.0)
 
@@ -22,6 +29,7 @@ def test_sent_is_final_and_keeps_the_providers_id():
 def test_unknown_is_final_so_that_it_is_never_sent_again():
     result = settle(message(), Unknown("reset"), THREE, "")
     assert (result.status, result.final, result.error) == (Status.UNKNOWN, True, "reset")
+    assert result.after == UNKNOWN_PAUSE_SECONDS
 
 
 def test_rejected_is_final_with_its_reason():

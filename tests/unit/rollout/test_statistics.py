@@ -64,7 +64,7 @@ def test_a_side_without_data_is_never_shown_to_be_more_or_less(one, margin):
 @given(shares(1), shares(1), st.floats(0, 0.5))
 def test_one_more_failure_never_weakens_strong_evidence_of_more(one, other, margin):
     before = evidence_of_more(one, other, margin)
-    if before >= math.log(20):
+    if before >= math.log(20) and 2 * one.part <= one.whole:  # the prior finds shares near 1 most unlikely
         assert evidence_of_more(Share(one.part + 1, one.whole + 1), other, margin) >= before - 1e-9
         if one.part < one.whole:
             assert evidence_of_more(Share(one.part + 1, one.whole), other, margin) >= before - 1e-9
