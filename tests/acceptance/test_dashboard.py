@@ -11,7 +11,7 @@ from tests.support.waiting import wait_until
 PAGES = (
     "/", "/processes", "/processes/api-0", "/processes/api-0/log", "/numbers", "/numbers/0100-0", "/chats",
     "/chats/0100/60123456789", "/messages", "/queue",
-    "/dead-letters", "/alerts", "/events", "/commands", "/audit", "/keys", "/settings", "/account", "/people",
+    "/dead-letters", "/webhooks", "/sandbox", "/alerts", "/events", "/commands", "/audit", "/keys", "/settings", "/account", "/people",
 )  # fmt: skip
 PASSWORD = "correct horse battery"
 

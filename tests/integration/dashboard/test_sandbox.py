@@ -48,7 +48,7 @@ def test_a_customer_writes_to_a_number_of_meta(sandbox, signed_in, settings):
     operator = signed_in(Role.OPERATOR, name="aisha")
     assert operator.post("/ui/sandbox/say", name="Aina", **FORMS["say"]).location == "/ui/sandbox"
     (message,) = sandbox.inbound()
-    assert message["text"]["body"] == "Hello"
+    assert message["text"] == "Hello"
     delivery.deliver(settings)
     (record,) = reading.read(settings, AuditFilter(who="aisha")).records
     assert record["action"] == "sandbox: say as a customer"
