@@ -10,8 +10,8 @@ from tests.support.waiting import wait_until
 
 PAGES = (
     "/", "/processes", "/processes/api-0", "/processes/api-0/log", "/numbers", "/numbers/0100-0", "/chats",
-    "/chats/0100/60123456789", "/messages", "/queue",
-    "/dead-letters", "/webhooks", "/sandbox", "/alerts", "/events", "/commands", "/audit", "/keys", "/settings", "/account", "/people",
+    "/chats/0100/60123456789", "/messages", "/queue", "/dead-letters", "/webhooks", "/sandbox", "/alerts", "/events",
+    "/commands", "/audit", "/keys", "/settings", "/account", "/people",
 )  # fmt: skip
 PASSWORD = "correct horse battery"
 
@@ -64,6 +64,8 @@ def test_pages_load_nothing_from_elsewhere_and_break_no_rule(browser: PageBrowse
     for page in PAGES:
         browser.open(address + page)
         browser.find("main h1")
+        ids = browser.driver.execute_script("return [...document.querySelectorAll('[id]')].map((each) => each.id)")
+        assert len(ids) == len(set(ids)), (page, sorted(ids))
     found = [each for each in browser.requests() if not each.startswith(("chrome", "data:"))]
     assert found
     assert {each for each in found if not each.startswith(address)} == set()
