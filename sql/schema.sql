@@ -294,7 +294,7 @@ CREATE TABLE bot_pace (
     lifted_code  text,                                        -- the cause that was lifted last
     lifted_at    timestamptz,
     hold_count   integer      NOT NULL DEFAULT 0,             -- how often it came back since then
-    -- An operator paused the bot. The pause is independent of the holds above.
+    -- An operator or the company paused the bot. The pause is independent of the holds above.
     paused_until timestamptz  NOT NULL DEFAULT '-infinity',   -- infinity: until an operator resumes it; past: when it ended
     paused_at    timestamptz,                                 -- when it began; NULL: there is none
     paused_reason text,
@@ -305,7 +305,8 @@ CREATE TABLE bot_pace (
     owner_since  timestamptz,
     owner_by     text,                                        -- who changed it
     next_owner   text,                                        -- the side that it is being handed over to
-    drain_until  timestamptz  NOT NULL DEFAULT '-infinity'    -- until then nobody claims
+    drain_until  timestamptz  NOT NULL DEFAULT '-infinity',   -- until then nobody claims
+    paused_by_company boolean NOT NULL DEFAULT false          -- whether the company made the pause; only then it may end it
 );
 CREATE SEQUENCE owner_epoch;
 

@@ -103,7 +103,10 @@ def joined(record: TargetRecord, incidents: Iterable[Incident], rules: Rules) ->
         for each in known
         if each.group in groups
         and rules.now - groups[each.group].at < ESCALATION_SECONDS
-        and _kind(record, each, rules) is Kind.FIRED
+        and each.stage is Stage.FIRING
+        and each.id not in record.notices
+        and not each.explained_by
+        and not rules.is_silenced(each)
     }
     return replace(record, notices={**record.notices, **news}) if news else record
 

@@ -120,6 +120,11 @@ class ErrorCode(StrEnum):
         "request_timeout", 408, "The request was not complete in time.", "Send it again.",
         "the body of the request did not come in time",
     )  # fmt: skip
+    PAUSED_BY_OPERATOR = (
+        "paused_by_operator", 409, "An operator paused the bots; a company can neither change nor end that.",
+        "Wait, or ask the operator of the server.",
+        "an operator paused bot 0128/0, and only an operator can change that",
+    )  # fmt: skip
     AMBIGUOUS_MESSAGE = (
         "ambiguous_message", 409, "Several bots of the company have a message with this ID.", "Name the `phoneIndex`.",
         "several messages go by the id 3EB0… (of the phoneIndexes 0, 1): name phoneIndex",

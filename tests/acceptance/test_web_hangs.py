@@ -99,12 +99,13 @@ def is_unharmed(deployment):
 
 @pytest.mark.parametrize("name", ["driver", "browser", "renderer"])
 def test_a_hanging_browser_or_driver_is_replaced_and_messages_are_sent(deployment, name):
+    hangs = len(hung(deployment))
     with stopped(deployment, name, LINKED) as pid:
         say(deployment, f"while the {name} is stopped")
         wait_until(lambda: not alive(pid), RECOVERY_SECONDS, deployment.logs)  # texts do not need the driver
     if name != "driver":  # which is replaced without the session's noticing
         query = "SELECT 1 FROM process_events WHERE event_data #>> '{payload,reason}' LIKE '%not answer%'"
-        wait_until(lambda: deployment.rows(query))
+        wait_until(lambda: deployment.rows(query) or len(hung(deployment)) > hangs, what=deployment.logs)
     deployment.wait_for("WORKING", LINKED, seconds=RECOVERY_SECONDS)
     assert is_unharmed(deployment)
 

@@ -29,7 +29,8 @@ _LAST_ID = str(UUID(int=2**128 - 1))
 _HOLD = """CASE WHEN o.status <= 'sending' THEN (
         SELECT CASE WHEN p.paused_until > now() THEN jsonb_build_object('needsOperator', NOT isfinite(p.paused_until),
             'since', p.paused_at, 'until', CASE WHEN isfinite(p.paused_until) THEN p.paused_until END,
-            'reason', concat_ws(': ', 'paused by an operator', p.paused_reason))
+            'reason', concat_ws(': ', CASE WHEN p.paused_by_company THEN 'paused by the company'
+                ELSE 'paused by an operator' END, p.paused_reason))
         ELSE jsonb_build_object('needsOperator', NOT isfinite(p.held_until),
             'since', COALESCE(CASE WHEN p.held_until > now() THEN p.held_at END, p.outage_since),
             'until', CASE WHEN isfinite(p.held_until) AND p.held_until > now() THEN p.held_until END,

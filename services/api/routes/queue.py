@@ -3,6 +3,8 @@
 An operator's key sees and changes everything, a company's key what belongs to the company.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import structlog
@@ -12,6 +14,7 @@ from bisnesctl.errors import UsageError
 from bisnesctl.queue import message_changes, messages, pauses, stats, targets
 from bisnesctl.queue.message_changes import NotRetryable, NotWaiting
 from bisnesctl.queue.messages import MessageDetails, QueuedMessage, QueueFilter
+from bisnesctl.queue.pauses import PausedByOperator
 from bisnesctl.queue.stats import Counts
 from bisnesctl.queue.targets import BotName
 from services.api.auth import Auth, company_filter, company_of, context, resource
@@ -143,15 +146,19 @@ def cancel_queued(path: QueuedPath) -> Answer:
     summary="Pause bots",
     description=(
         "Nothing of them leaves until they are resumed, or `forSeconds` are over. Messages are accepted and wait. A "
-        "bot that is paused already gets the new reason and end."
+        "bot that is paused already gets the new reason and end, but a company does not change an operator's pause."
     ),
-    responses={200: Pauses, **problems("unknown_bot")},
+    responses={200: Pauses, **problems("unknown_bot", "paused_by_operator")},
 )
 def pause_bots(body: PauseRequest) -> Answer:
     """Pause a bot, or all bots of a company."""
     with context().database.connection() as connection:
         bots = _bots(connection, body)
-        pauses.pause(connection, bots, _by(), body.reason, body.for_seconds)
+        with _refused(bots):
+            paused = pauses.pause(
+                connection, bots, _by(), body.reason, body.for_seconds, g.principal.company_id is not None
+            )
+        bots = [each for each in bots if each.id in paused]
         in_hand = pauses.in_hand(connection, bots)
     log.info("bot.paused", bots=[str(each) for each in bots], seconds=body.for_seconds)
     return {"success": True, "bots": [_bot(each) for each in bots], "inHand": in_hand}
@@ -160,14 +167,18 @@ def pause_bots(body: PauseRequest) -> Answer:
 @queue.post(
     "/api/v2/queue/resume",
     summary="Resume bots",
-    description="Their messages leave, in the order of each chat. A bot that is held otherwise stays held.",
-    responses={200: Resumed, **problems("unknown_bot")},
+    description=(
+        "Their messages leave, in the order of each chat. A bot that is held otherwise stays held. An operator's key "
+        "ends any pause, a company's key those that the company made."
+    ),
+    responses={200: Resumed, **problems("unknown_bot", "paused_by_operator")},
 )
 def resume_bots(body: ResumeRequest) -> Answer:
     """End the pause of a bot, or of all bots of a company."""
     with context().database.connection() as connection:
         bots = _bots(connection, body)
-        resumed = pauses.resume(connection, bots, _by())
+        with _refused(bots):
+            resumed = pauses.resume(connection, bots, _by(), g.principal.company_id is not None)
     log.info("bot.resumed", bots=[str(each) for each in bots if each.id in resumed])
     return {"success": True, "bots": [_bot(each) for each in bots if each.id in resumed]}
 
@@ -194,6 +205,16 @@ def _bots(connection: Connection, body: PauseRequest | ResumeRequest) -> list[Bo
     if not found:
         raise unknown_bot(company, body.phone_index or 0)
     return found
+
+
+@contextlib.contextmanager
+def _refused(bots: list[BotName]) -> Iterator[None]:
+    try:
+        yield
+    except PausedByOperator:
+        named = f"bot {bots[0]}" if len(bots) == 1 else "all of these bots"
+        message = f"an operator paused {named}, and only an operator can change that"
+        raise ApiError(ErrorCode.PAUSED_BY_OPERATOR, message) from None
 
 
 def _by() -> str:

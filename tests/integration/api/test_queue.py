@@ -91,12 +91,30 @@ def test_a_paused_bot_accepts_and_sends_nothing(client, connection):
     path = f"/api/v2/messages/{COMPANY}/{CHAT}/{message_id}"
     shown = client.get(path, headers={"X-Api-Key": KEY}).json
     assert shown["status"] == "waiting"
-    assert (shown["hold"]["reason"], shown["hold"]["needsOperator"]) == ("paused by an operator: price list", False)
+    assert (shown["hold"]["reason"], shown["hold"]["needsOperator"]) == ("paused by the company: price list", False)
     bot = client.get(f"/api/bots/{COMPANY}/0", headers={"X-Api-Key": KEY}).json["bot"]
     assert bot["paused"]["reason"] == "price list"
     assert post(client, "resume", phoneIndex=0).json["bots"] == paused["bots"]
     assert post(client, "resume", phoneIndex=0).json["bots"] == []
     assert len(outbox().claim(connection, 10)) == 1
+
+
+def test_a_company_neither_changes_nor_ends_an_operators_pause(client, connection):
+    """Of several bots, those that no operator paused change."""
+    post(client, "pause", OPERATOR_KEY, company=COMPANY, phoneIndex=0, reason="unpaid")
+    for action in ("pause", "resume"):
+        assert refusal(post(client, action, phoneIndex=0)) == (409, "paused_by_operator")
+    reasons = "SELECT paused_reason, paused_by_company FROM bot_pace WHERE paused_at IS NOT NULL ORDER BY bot_id"
+    assert execute(connection, reasons) == [("unpaid", False)]
+    both = post(client, "pause", reason="holiday").json["bots"]
+    assert both == [{"companyId": COMPANY, "phoneIndex": 1}]
+    assert execute(connection, reasons) == [("unpaid", False), ("holiday", True)]
+    assert post(client, "resume").json["bots"] == both
+    post(client, "pause", phoneIndex=1)
+    post(client, "pause", OPERATOR_KEY, company=COMPANY, phoneIndex=1)  # an operator may take it over
+    assert refusal(post(client, "resume", phoneIndex=1)) == (409, "paused_by_operator")
+    assert len(post(client, "resume", OPERATOR_KEY, company=COMPANY).json["bots"]) == 2
+    assert post(client, "resume").json["bots"] == []
 
 
 def test_bots_of_another_company_are_not_paused(client, connection):

@@ -111,6 +111,16 @@ def test_more_about_the_same_thing_is_no_second_message_and_its_end_comes_with_t
     assert kinds(known, both, now=NOW + 180) == [(Kind.RESOLVED, "a"), (Kind.RESOLVED, "b")]
 
 
+def test_more_that_recovers_while_the_first_message_is_on_its_way_ends_with_the_rest():
+    first, second = incident("a", group="process api-0"), incident("b", group="process api-0", good_seconds=15)
+    known = deliveries.joined(tell(record(), [first]), [first, second], rules(NOW + 10))
+    over = incident("a", Stage.RESOLVED, "process api-0")
+    assert kinds(known, [over, second], now=NOW + 20) == []
+    both = [over, incident("b", Stage.RESOLVED, "process api-0")]
+    assert kinds(known, both, now=NOW + 60) == [(Kind.RESOLVED, "a"), (Kind.RESOLVED, "b")]
+    assert kinds(tell(known, both, now=NOW + 60), both, now=NOW + 90) == []
+
+
 def test_more_about_the_same_thing_after_a_while_is_noticed():
     first, second = incident("a", group="g"), incident("b", group="g")
     known = tell(record(), [first])

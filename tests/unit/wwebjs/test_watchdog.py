@@ -105,3 +105,23 @@ def test_steps_of_other_threads_do_not_count(guarded):
     other.start()
     other.join(HANG_SECONDS)
     assert guarded.progress.step.name == "starting"
+
+
+def test_a_thread_whose_process_ends_begins_nothing_more():
+    """Otherwise it would publish the end of the browser, which the watchdog has killed, as the reason."""
+    made, ready, proceed, begun = [], threading.Event(), threading.Event(), threading.Event()
+
+    def work():
+        made.append(Guarded())
+        ready.set()
+        proceed.wait(HANG_SECONDS)
+        made[0].progress.begin("writing to the database")
+        begun.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    assert ready.wait(HANG_SECONDS)
+    made[0].passes(120)
+    assert made[0].ended
+    proceed.set()
+    assert not begun.wait(0.5)
+    assert made[0].progress.step.name == "starting"

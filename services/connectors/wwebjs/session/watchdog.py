@@ -8,6 +8,7 @@ import faulthandler
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,9 @@ from services.connectors.wwebjs.browser.session_clock import SessionClock
 TICK_SECONDS = 1.0
 #: The fraction of its limit after which a step is reported as one that does not end.
 REPORTED_FRACTION = 0.5
+
+#: Seconds for which the thread of a process that is ended begins no other step; the process ends much sooner.
+ENDING_SECONDS = 60.0
 
 log = structlog.get_logger()
 
@@ -41,12 +45,19 @@ class Progress:
         self._clock = clock
         self._margin = margin
         self._thread = threading.get_ident()
+        self._ended = threading.Event()
         self.step = Step("starting", clock.now(), margin)
 
     def begin(self, name: str, deadline: float = 0.0) -> None:
-        """Another step begins. `deadline`: the step's own limit in seconds."""
+        """Another step begins. `deadline`: the step's own limit in seconds. After `end` it does not begin."""
         if threading.get_ident() == self._thread:
+            if self._ended.is_set():
+                time.sleep(ENDING_SECONDS)
             self.step = Step(name, self._clock.now(), self._margin + 2 * deadline)
+
+    def end(self) -> None:
+        """The thread begins no more steps: its process ends, and the browser's end is not what went wrong."""
+        self._ended.set()
 
     def excuse(self) -> None:
         """The time that the current step has taken so far does not count."""
@@ -98,6 +109,7 @@ class Watchdog:
         reason = f"its browser's thread has not moved for {age:.0f} s: {step.name}"
         self._show(reason)
         if age >= step.limit and step is self._progress.step:
+            self._progress.end()
             self._end(reason)
 
     def _run(self) -> None:
