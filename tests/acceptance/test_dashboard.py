@@ -152,6 +152,9 @@ def test_a_chat_is_read_live_and_answered(browser: PageBrowser, address: str, de
     def say(text: str) -> None:
         deployment.run("sandbox", "say", "--company", "0100", "--from", "60123456001", "--name", "Aina", text)
 
+    def sent() -> list[str]:
+        return [str(each["text"]) for each in deployment.received() if each["to"] == "60123456001"]
+
     say("Where is my order?")
     browser.open(f"{address}/chats")
     wait_until(lambda: "Where is my order?" in browser.text())
@@ -162,12 +165,11 @@ def test_a_chat_is_read_live_and_answered(browser: PageBrowser, address: str, de
     say("Hello?")
     wait_until(lambda: "Hello?" in browser.text())
     assert browser.find("#text").get_attribute("value") == "It is on its way."
-    browser.driver.execute_script("document.querySelector('#answer form').requestSubmit()")
-    browser.driver.execute_script("document.querySelector('#answer form')?.requestSubmit()")
+    browser.submit("#answer form button")
+    wait_until(lambda: sent() == ["It is on its way."])
     wait_until(lambda: "It is on its way." in browser.text_of(".chat"))
-    wait_until(lambda: "delivered" in browser.text_of(".chat") or "read" in browser.text_of(".chat"))
-    sent = [each for each in deployment.received() if each["to"] == "60123456001"]
-    assert [each["text"] for each in sent] == ["It is on its way."]
+    assert browser.find("#text").get_attribute("value") == ""
+    wait_until(lambda: "read" in browser.text_of(".chat .ours .badge"))
     assert "send text" in deployment.run("audit", "--who", "aisha").stdout
 
 
