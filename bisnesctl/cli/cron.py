@@ -14,7 +14,6 @@ from bisnesctl.cli.app import (
     checked_deployment,
     example,
     started_deployment,
-    usable_deployment,
     usable_settings,
 )
 from bisnesctl.errors import BisnesError
@@ -139,7 +138,7 @@ def clean_up(quiet: Quiet = False) -> None:
     from bisnesctl.processes.deployment import Condition
     from bisnesctl.terminal import output
 
-    deployment, outcome = usable_deployment(), None
+    deployment, outcome = started_deployment(), None
     files = remove_files(deployment)
     try:
         # An embedded PostgreSQL that is stopped has nobody who waits for it.

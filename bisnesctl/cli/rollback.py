@@ -48,6 +48,8 @@ def rollback(
 
     With `--confirm 120` it is undone after 120 seconds, unless you type `bisnesctl rollback confirm` before: for
     somebody who may lose the connection.
+
+    The release stays the same. `bisnesctl release rollback` returns to the release before.
     """
     from bisnesctl.cli.queue.group import operator
     from bisnesctl.cli.start import signals_as_interrupt

@@ -6,6 +6,7 @@ the system user `paths.SERVER_USER`. If that user cannot reach the binaries, it 
 
 import contextlib
 import errno
+import fcntl
 import importlib.metadata
 import importlib.util
 import os
@@ -14,7 +15,7 @@ import pwd
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bisnesctl import paths
@@ -143,17 +144,30 @@ def copy_if_needed(package_name: str, wanted: Path, report: Report) -> None:
         return
     package = Path(source.origin).parent
     target = next(each for each in wanted.parents if each.name == package_name).parent
-    report(f"copying {package_name} to {target}, where the user {paths.SERVER_USER} can read it")
-    fresh = target.with_name(f".{target.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    with disk.writing(target):
+    with disk.writing(target), _lock_beside(target):
+        if wanted.exists():  # another start has copied it meanwhile
+            return
+        report(f"copying {package_name} to {target}, where the user {paths.SERVER_USER} can read it")
+        fresh = target.with_name(f".{target.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
         for folder in (package, package.with_name(f"{package_name}.libs")):
             if folder.is_dir():
                 shutil.copytree(folder, fresh / folder.name, ignore=shutil.ignore_patterns("__pycache__", "include"))
         _open_up(fresh)
-        for parent in (paths.ROOT_STATE, target.parent):
-            _public(parent)
         fresh.replace(target)
+
+
+@contextlib.contextmanager
+def _lock_beside(target: Path) -> Iterator[None]:
+    """Within it, no other start of this machine copies to `target`; waits for one that does."""
+    for parent in (paths.ROOT_STATE, target.parent):
+        _public(parent)
+    handle = os.open(target.with_name(f".{target.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _open_up(folder: Path) -> None:

@@ -15,8 +15,10 @@ from bisnesctl.rollout.records import Alarm, Criteria, Ruling, Verdict
 from bisnesctl.rollout.state import Rollout
 from bisnesctl.setting_types import test_chats
 
-#: The share of the time, at most, that the database spends on figures.
+#: The share of the time that the database spends on figures.
 MEASURING_SHARE = 0.05
+#: Seconds between two measurements, at most: on a busy machine the share is larger.
+MAX_MEASURING_INTERVAL_SECONDS = 30.0
 
 
 class StepJudge:
@@ -30,14 +32,15 @@ class StepJudge:
         self._last: tuple[tuple[int, int], Verdict] | None = None  # of a rollout and its step
 
     def __call__(self, connection: Connection, rollout: Rollout) -> tuple[str, Sequence[str]]:
-        """Pass, fail or hold, with the reasons."""
+        """Pass, fail or hold, with the reasons. Alarms that need no figures act at once."""
         step = rollout.id, rollout.step
         if self._last is None or self._last[0] != step or time.monotonic() >= self._again:
             began = time.monotonic()
             self._last = step, self._judge(connection, rollout)
             ended = time.monotonic()
-            self._again = ended + (ended - began) / MEASURING_SHARE
-        return self._last[1].ruling.value, self._last[1].reasons
+            self._again = ended + min((ended - began) / MEASURING_SHARE, MAX_MEASURING_INTERVAL_SECONDS)
+        found = _with_alarms(self._last[1], _standing_alarms(self._deployment, connection, rollout))
+        return found.ruling.value, found.reasons
 
     def _judge(self, connection: Connection, rollout: Rollout) -> Verdict:
         self._send_probes(connection, rollout)
@@ -49,23 +52,14 @@ class StepJudge:
             if each.comparison.moved
         }
         urgent = [
-            *_process_alarms(self._deployment, connection, rollout),
-            *(
-                alarm
-                for trial in trials(connection, rollout).values()
-                for alarm in self._message_alarms(connection, trial)
-            ),
+            alarm for trial in trials(connection, rollout).values() for alarm in self._message_alarms(connection, trial)
         ]
-        if urgent:
-            reasons = [each.text for each in urgent]
-            return Verdict(Ruling.FAIL, (*reasons, *(text for each in verdicts.values() for text in each.reasons)))
-        return verdict.together(verdicts)
+        return _with_alarms(verdict.together(verdicts), urgent)
 
     def _message_alarms(self, connection: Connection, trial: Trial) -> list[Alarm]:
         return [
             *alarms.lost_messages(connection, trial),
             *self._doubles.doubled_messages(connection, trial),
-            *alarms.lost_sessions(connection, trial),
         ]
 
     def _send_probes(self, connection: Connection, rollout: Rollout) -> None:
@@ -119,11 +113,21 @@ def sides(
     return found
 
 
-def _process_alarms(deployment: Deployment, connection: Connection, rollout: Rollout) -> list[Alarm]:
+def _with_alarms(found: Verdict, urgent: Sequence[Alarm]) -> Verdict:
+    if not urgent:
+        return found
+    return Verdict(Ruling.FAIL, (*(each.text for each in urgent), *found.reasons), found.worse)
+
+
+def _standing_alarms(deployment: Deployment, connection: Connection, rollout: Rollout) -> list[Alarm]:
+    """The alarms of processes and sessions, which cost the database little however many messages there are."""
     if rollout.step_at is None:
         return []
     names = [each.name for each in programs_of(deployment, rollout.to_side)]
     decisions = guard_status(deployment.processes(), deployment.settings).decisions
     max_age = deployment.settings.max_heartbeat_age / 1000
-    silent = alarms.silent_instances(connection, names, socket.gethostname(), rollout.step_at, max_age)
-    return [*alarms.crash_loops(decisions, names), *silent]
+    return [
+        *alarms.crash_loops(decisions, names),
+        *alarms.silent_instances(connection, names, socket.gethostname(), rollout.step_at, max_age),
+        *(alarm for trial in trials(connection, rollout).values() for alarm in alarms.lost_sessions(connection, trial)),
+    ]

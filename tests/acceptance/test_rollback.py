@@ -1,16 +1,18 @@
 """A rollback to the old single process, from any state, and the way forward again."""
 
 import contextlib
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
+from bisnesctl.errors import BisnesError
+from bisnesctl.processes.supervisor import Supervisor
 from tests.support.deployment import Deployment, alive
 from tests.support.documents import ROOT
 from tests.support.processes.servers import Postgres, settings_in
@@ -30,6 +32,31 @@ def legacy_health(deployment):
     return requests.get(f"http://127.0.0.1:{deployment.settings.port}/health/ready", timeout=HANG_SECONDS).status_code
 
 
+def is_healthy(deployment):
+    """Whether the old process answers that it is ready."""
+    with contextlib.suppress(requests.RequestException):
+        return legacy_health(deployment) == 200
+    return False
+
+
+@pytest.fixture
+def roll_back(capsys):
+    """Rolls back, and prints how long it took until the old process was healthy, and until the command ended."""
+
+    def run(deployment, situation):
+        began = time.monotonic()
+        with ThreadPoolExecutor(1) as pool:
+            command = pool.submit(deployment.run, "rollback")
+            wait_until(lambda: is_healthy(deployment), 120, deployment.logs)
+            healthy = time.monotonic() - began
+            done = command.result()
+        with capsys.disabled():
+            print(f"\nrollback {situation}: healthy after {healthy:.1f} s, done after {time.monotonic() - began:.1f} s")
+        return done
+
+    return run
+
+
 def send_to_legacy(deployment, text):
     return requests.post(
         f"http://127.0.0.1:{deployment.settings.port}/api/v2/messages/text/0100/60123456789",
@@ -37,14 +64,14 @@ def send_to_legacy(deployment, text):
     ).status_code  # fmt: skip
 
 
-def test_the_old_process_delivers_waiting_messages_and_the_rollback_can_be_undone(deployment):
+def test_the_old_process_delivers_waiting_messages_and_the_rollback_can_be_undone(deployment, roll_back):
     deployment.run("stop", "meta-worker")
     for number in range(20):
         assert deployment.send("0100", f"601200000{number:02}", f"waiting {number}").status_code == 202
     before = [
         row["pid"] for name, row in deployment.status().items() if name.startswith(("api", "meta")) and row["pid"]
     ]
-    rolled_back = deployment.run("rollback")
+    rolled_back = roll_back(deployment, "from the full system")
     assert "bisnesctl start --multiprocess" in rolled_back.stdout + rolled_back.stderr
     assert legacy_health(deployment) == 200
     assert not any(map(alive, before))
@@ -61,19 +88,19 @@ def test_the_old_process_delivers_waiting_messages_and_the_rollback_can_be_undon
 def keep_killing(deployment, finished):
     """SIGKILL both API processes as soon as they are up again."""
     while not finished.wait(0.5):
-        for name, row in deployment.status().items():
-            if name.startswith("api") and row["pid"]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(row["pid"], signal.SIGKILL)
+        with contextlib.suppress(BisnesError):
+            for name in Supervisor(deployment.settings.run_dir).processes():
+                if name.startswith("api"):
+                    deployment.kill(name)
 
 
-def test_a_rollback_works_while_the_api_crashes_and_redis_is_down(deployment):
+def test_a_rollback_works_while_the_api_crashes_and_redis_is_down(deployment, roll_back):
     deployment.run("stop", "redis")
     finished = threading.Event()
     killer = threading.Thread(target=keep_killing, args=(deployment, finished))
     killer.start()
     try:
-        deployment.run("rollback")
+        roll_back(deployment, "without Redis, with an API that keeps crashing")
     finally:
         finished.set()
         killer.join()
@@ -131,7 +158,7 @@ def test_a_rollback_is_undone_unless_it_is_confirmed(deployment):
     assert owners(deployment) == {"legacy": 1}
 
 
-def test_a_rollback_works_with_a_syntax_error_in_the_services(tmp_path):
+def test_a_rollback_works_with_a_syntax_error_in_the_services(tmp_path, roll_back):
     code = tmp_path / "code"
     shutil.copytree(ROOT / "services", code / "services", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "home").mkdir()
@@ -141,7 +168,7 @@ def test_a_rollback_works_with_a_syntax_error_in_the_services(tmp_path):
         deployment.run("start", "--multiprocess", "--sandbox")
         deployment.add_demo_bot()
         (code / "services" / "api" / "asgi.py").write_text("this is no Python\n")
-        rolled_back = deployment.run("rollback")
+        rolled_back = roll_back(deployment, "with a syntax error in the services")
         assert "the copy that ran last" in rolled_back.stderr
         assert legacy_health(deployment) == 200
         assert send_to_legacy(deployment, "with broken code on the disk") == 200

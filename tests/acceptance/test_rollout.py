@@ -1,5 +1,6 @@
 """A rollout under load, forward and back: no message is lost, doubled or out of order though processes are killed."""
 
+import contextlib
 import json
 import os
 import random
@@ -12,19 +13,26 @@ import pytest
 import requests
 
 from bisnesctl.naming import session_name
-from tests.support.deployment import Deployment
-from tests.support.two_sides import COMPANY, Writers, add_bots, chat_of
+from bisnesctl.rollout.plan import count
+from tests.support.deployment import Deployment, alive
+from tests.support.two_sides import COMPANY, Writers, add_bots, chat_of, owners, rollout_phase
 from tests.support.waiting import HANG_SECONDS, wait_until
 from tests.support.web_deployment import WebDeployment
 
+#: Meta numbers, and WhatsApp Web numbers beside them.
 BOTS = int(os.environ.get("ROLLOUT_BOTS", "20"))
-#: Messages a second.
+WEB_BOTS = (BOTS, BOTS + 1)
+ALL_BOTS = BOTS + len(WEB_BOTS)
+#: Messages a second, to Meta and to WhatsApp Web.
 RATE = float(os.environ.get("ROLLOUT_RATE", "50"))
+WEB_RATE = 1.0
 SEED = int(os.environ.get("ROLLOUT_SEED", "4711"))
 #: Messages that each kill of a worker may leave `unknown`: those that were on their way.
 IN_FLIGHT = 64
+#: The word, and the code, of messages that the provider refuses.
+FAULT, FAULT_CODE = "broken", 131026
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture
@@ -38,92 +46,151 @@ def deployment(tmp_path):
     deployment.close()
 
 
+@pytest.fixture
+def full(tmp_path):
+    """A deployment with numbers of both channels, all served by the legacy process."""
+    deployment = WebDeployment(
+        tmp_path, META_MAX_MESSAGES_PER_SECOND="500", HEARTBEAT_INTERVAL="1000", LEASE_SECONDS="12",
+        SEND_TIMEOUT_MS="5000", API_INSTANCES="1", META_INSTANCES="2",
+    )  # fmt: skip
+    deployment.run("start", "--multiprocess", "--sandbox")
+    add_bots(deployment, BOTS)
+    for index in WEB_BOTS:
+        deployment.add_web_bot(index)
+    for index in WEB_BOTS:
+        deployment.link(index)
+    deployment.behave(match=FAULT, error_code=FAULT_CODE)
+    deployment.run("rollback")
+    yield deployment
+    deployment.close()
+
+
 def rollout_status(deployment):
     return json.loads(deployment.run("rollout", "status", "--json").stdout)
 
 
-def owners(deployment):
-    return dict(deployment.rows("SELECT COALESCE(owner, 'none'), count(*) FROM bot_pace GROUP BY 1"))
-
-
 def begin(deployment, *words):
-    """Start a command of `bisnesctl rollout`, without waiting for its end."""
+    """Start a command, without waiting for its end."""
     return subprocess.Popen(
-        [sys.executable, "-m", "bisnesctl", "rollout", *words], cwd=deployment.folder, env=deployment.environment,
+        [sys.executable, "-m", "bisnesctl", *words], cwd=deployment.folder, env=deployment.environment,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 
 def kill_some(deployment, random_numbers, names):
-    """SIGKILL one of these programs; returns its name."""
-    name = random_numbers.choice(names)
-    deployment.kill(name)
-    return name
+    """SIGKILL one of these programs; returns whether it was running."""
+    return deployment.kill(random_numbers.choice(names))
+
+
+def driver_of(deployment):
+    """The pid of the process that drives the rollout, or drove it last; None if none does."""
+    rows = deployment.rows("SELECT driver FROM rollout WHERE ended_at IS NULL AND driver IS NOT NULL")
+    return int(rows[0][0].split("/")[1]) if rows else None
+
+
+def kill_driver(deployment):
+    """SIGKILL the process that drives the rollout, if there is one."""
+    if pid := driver_of(deployment):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def wait_for_share(deployment, share):
     """Until the other side serves this many bots, and the step counts as moved."""
+    is_watched = "SELECT step_at IS NOT NULL FROM rollout WHERE ended_at IS NULL"
+    wait_until(
+        lambda: owners(deployment).get("multiprocess") == share and deployment.rows(is_watched) == [(True,)], 120,
+        lambda: f"{rollout_status(deployment)}\n{deployment.logs()}",
+    )  # fmt: skip
 
-    def moved():
-        found = rollout_status(deployment)
-        return found["sides"]["multiprocess"]["bots"] == share and found["rollout"]["stepAt"]
 
-    wait_until(moved, 120, lambda: f"{rollout_status(deployment)}\n{deployment.logs()}")
+def wait_for_phase(deployment, phase):
+    wait_until(lambda: rollout_phase(deployment) == phase, 180,
+               lambda: f"{rollout_status(deployment)}\n{deployment.logs()}")  # fmt: skip
 
 
-def test_a_rollout_under_load_loses_doubles_and_reorders_nothing_whatever_is_killed(deployment, capsys):
-    add_bots(deployment, BOTS)
-    numbers, kills = random.Random(SEED), 0
-    with Writers(deployment, BOTS, RATE) as writers:
-        wait_until(lambda: len(writers.accepted) > BOTS)
+def moved_bots(deployment):
+    """The phone indexes of the bots on the new side."""
+    rows = deployment.rows(
+        "SELECT phone_index FROM phone_configs c JOIN bot_pace p ON p.bot_id = c.id WHERE p.owner = 'multiprocess'"
+    )
+    return [index for (index,) in rows]
+
+
+def roll_back(deployment, numbers):
+    """Roll back while a worker is killed; returns the seconds that the command took, and whether one was killed."""
+    began, tool = time.monotonic(), begin(deployment, "rollback")
+    time.sleep(numbers.uniform(0, 3))
+    killed = kill_some(deployment, numbers, ["meta-worker-1", "meta-worker-2"])
+    tool.wait(5 * HANG_SECONDS)
+    return time.monotonic() - began, killed
+
+
+def test_a_rollout_under_load_loses_doubles_and_reorders_nothing_whatever_is_killed(full, capsys):
+    deployment, numbers, kills = full, random.Random(SEED), 0
+    with Writers(deployment, range(BOTS), RATE) as meta, Writers(deployment, WEB_BOTS, WEB_RATE, 2) as web:
+        wait_until(lambda: len(meta.accepted) > BOTS and web.accepted)
 
         # The tool is killed while it starts the other side; the program alerts continues.
-        tool = begin(deployment, "start", "--percent", "10")
+        tool = begin(deployment, "rollout", "start", "--percent", "10")
         time.sleep(numbers.uniform(0.5, 6))
         tool.kill()
         tool.wait()
-        wait_until(lambda: deployment.rows("SELECT 1 FROM rollout") or begin_again(deployment), 60)
-        wait_for_share(deployment, max(1, BOTS // 10))
-        kills += bool(deployment.kill("meta-worker-1"))
+        if rollout_phase(deployment) != "forward":  # it was killed before it recorded anything: it is typed again
+            deployment.run("rollout", "start", "--percent", "10", check=False)
+        wait_for_share(deployment, count(ALL_BOTS, 10))
+        kills += deployment.kill("meta-worker-1")
         kill_some(deployment, numbers, ["guard", "alerts"])
 
-        # The second step; a worker of each side is killed while bots move.
-        tool = begin(deployment, "advance", "--percent", "50", "--force")
+        # The second step; a worker is killed while bots move. Then messages of the moved bots begin to fail.
+        tool = begin(deployment, "rollout", "advance", "--percent", "50", "--force")
         time.sleep(numbers.uniform(0, 3))
-        kills += bool(deployment.kill(numbers.choice(["meta-worker-1", "meta-worker-2"])))
-        tool.wait(HANG_SECONDS)
-        wait_for_share(deployment, BOTS // 2)
+        kills += kill_some(deployment, numbers, ["meta-worker-1", "meta-worker-2"])
+        tool.wait(5 * HANG_SECONDS)
+        wait_for_share(deployment, count(ALL_BOTS, 50))
+        meta.words = dict.fromkeys(moved_bots(deployment), FAULT)
+        broke = time.monotonic()
+        time.sleep(numbers.uniform(0, 3))
+        kill_driver(deployment)
+        wait_for_phase(deployment, "undone")
+        went_back = time.monotonic() - broke
+        meta.words = {}
+        assert str(FAULT_CODE) in deployment.rows("SELECT reason FROM rollout ORDER BY id DESC LIMIT 1")[0][0]
+        assert owners(deployment) == {"legacy": ALL_BOTS}
 
-        # Back to the old process at once, and from there to the new side in one go.
-        began = time.monotonic()
-        deployment.run("rollback")
-        rolled_back = time.monotonic() - began
+        # Another rollout, and back by hand in the middle of it.
+        deployment.run("rollout", "start", "--percent", "50")
+        rolled_back, killed = roll_back(deployment, numbers)
+        kills += killed
+        assert owners(deployment) == {"legacy": ALL_BOTS}
         assert requests.get(
             f"http://127.0.0.1:{deployment.settings.port}/health/ready", timeout=HANG_SECONDS
         ).status_code == 200  # fmt: skip
-        assert owners(deployment) == {"legacy": BOTS}
+
+        # The rollout that comes to its end.
         deployment.run("rollout", "start", "--percent", "100")
+        kill_driver(deployment)
         deployment.run("rollout", "advance", "--force")
-        wait_until(lambda: rollout_status(deployment)["rollout"]["phase"] == "done", 60,
-                   lambda: str(rollout_status(deployment)))  # fmt: skip
-        assert owners(deployment) == {"multiprocess": BOTS}
+        wait_for_phase(deployment, "done")
+        assert owners(deployment) == {"multiprocess": ALL_BOTS}
         assert deployment.status().get("legacy", {}).get("pid") is None
-    wait_until(lambda: not {"queued", "waiting", "sending"} & set(deployment.statuses()), 60,
+    wait_until(lambda: not {"queued", "waiting", "sending"} & set(deployment.statuses()), 120,
                lambda: f"{deployment.statuses()}\n{deployment.logs()}")  # fmt: skip
-    found, statuses = writers.arrivals(), deployment.statuses()
+    statuses, found = deployment.statuses(), {"Meta": meta.arrivals(), "WhatsApp Web": web.arrivals()}
     with capsys.disabled():
-        print(f"\n{len(writers.accepted)} messages, {statuses}; longest wait {found.longest_wait:.1f} s, longest gap "
-              f"of a chat {found.longest_gap:.1f} s; rollback {rolled_back:.1f} s")  # fmt: skip
-    assert not writers.wrong
-    assert not found.doubled
-    assert not found.disordered
-    assert len(found.missing) <= statuses.get("unknown", 0) <= kills * IN_FLIGHT
+        gaps = ", ".join(
+            f"{name} {each.longest_gap:.1f} s (longest wait {each.longest_wait:.1f} s)" for name, each in found.items()
+        )
+        print(f"\n{len(meta.accepted)} messages of Meta, {len(web.accepted)} of WhatsApp Web: {statuses}\n"
+              f"longest gap of a chat: {gaps}\nback by itself {went_back:.1f} s after the fault; rollback by hand "
+              f"{rolled_back:.1f} s")  # fmt: skip
+    assert (meta.wrong, web.wrong) == ([], [])
+    assert [(each.doubled, each.disordered) for each in found.values()] == [([], [])] * 2
+    assert not found["WhatsApp Web"].missing
+    refused = {text for text in found["Meta"].missing if text.endswith(FAULT)}
+    assert statuses.pop("failed", 0) == len(refused)
+    assert len(found["Meta"].missing - refused) <= statuses.get("unknown", 0) <= kills * IN_FLIGHT
     assert set(statuses) <= {"sent", "delivered", "read", "unknown"}
-
-
-def begin_again(deployment):
-    """The tool was killed before it recorded anything: nothing has changed, and the operator types it again."""
-    deployment.run("rollout", "start", "--percent", "10", check=False)
 
 
 def test_a_frozen_side_is_fenced_by_a_hand_over(deployment):
@@ -132,13 +199,13 @@ def test_a_frozen_side_is_fenced_by_a_hand_over(deployment):
     pid = deployment.pid("meta-worker-1")
     other = deployment.pid("meta-worker-2")
     deployment.behave(match="slow", delay_ms=3000)
-    with Writers(deployment, 2, 10) as writers:
+    with Writers(deployment, range(2), 10) as writers:
         writers.words = {0: "slow", 1: ""}
         wait_until(lambda: len(writers.accepted) > 20)
         for each in (pid, other):
             os.kill(each, signal.SIGSTOP)
         try:
-            aborted = begin(deployment, "abort")
+            aborted = begin(deployment, "rollout", "abort")
             wait_until(lambda: owners(deployment) == {"legacy": 2}, 60, lambda: str(rollout_status(deployment)))
         finally:
             for each in (pid, other):
@@ -164,8 +231,19 @@ def test_either_side_accepts_messages_of_any_bot(deployment):
             answers.append(answer.status_code)
     assert answers == [200] * 4
     assert len(deployment.received()) == 4
-    claims = dict(deployment.rows("SELECT owner, count(*) FROM bot_pace GROUP BY 1"))
-    assert claims == {"legacy": 1, "multiprocess": 1}
+    assert owners(deployment) == {"legacy": 1, "multiprocess": 1}
+
+
+def test_a_rollout_stands_still_while_everything_is_stopped(deployment):
+    add_bots(deployment, 2)
+    deployment.run("rollout", "run", "--detach", "50%:1h,100%")
+    driver = wait_until(lambda: driver_of(deployment))
+    deployment.run("stop")
+    wait_until(lambda: not alive(driver))
+    deployment.run("start")
+    assert owners(deployment) == {"legacy": 1, "multiprocess": 1}
+    assert rollout_phase(deployment) == "forward"
+    wait_until(lambda: driver_of(deployment) not in (None, driver), what=deployment.logs)
 
 
 def test_a_web_session_changes_its_side_without_an_interruption(tmp_path):

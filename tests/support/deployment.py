@@ -117,9 +117,19 @@ class Deployment:
 
     def received(self) -> list[dict[str, Any]]:
         """The messages that the simulator accepted, in order of arrival."""
-        answer = requests.get(f"{self.sandbox}/messages", params={"limit": 10_000}, timeout=HANG_SECONDS)
-        answer.raise_for_status()
-        return [message for message in answer.json()["messages"] if message["wamid"]]
+        return [message for message in self.requested() if message["wamid"]]
+
+    def requested(self) -> list[dict[str, Any]]:
+        """All messages that reached the simulator, in order of arrival."""
+        found: list[dict[str, Any]] = []
+        while True:
+            after = found[-1]["seq"] if found else 0
+            answer = requests.get(f"{self.sandbox}/messages", params={"after": after}, timeout=HANG_SECONDS)
+            answer.raise_for_status()
+            page = answer.json()["messages"]
+            if not page:
+                return found
+            found += page
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement in its database and return the rows."""

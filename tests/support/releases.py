@@ -112,6 +112,12 @@ def clone(home: Path, number: int, added: Mapping[str, str]) -> int:
     return fresh
 
 
+def add_migration(home: Path, number: int, sql: str) -> None:
+    """Adds a migration to an installed release, after all others."""
+    folder = next((home / "releases" / folder_name(number)).rglob("001_*.sql")).parent
+    (folder / "999_added.sql").write_text(sql)
+
+
 def _borrowed_packages(folder: Path) -> Path:
     """A wheel with nothing but the path of the packages of this Python."""
     folder.mkdir()

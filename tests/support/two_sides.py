@@ -7,13 +7,16 @@ import collections
 import itertools
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import requests
 
 from bisnesctl.encryption import encrypt_shared
 from tests.support.deployment import Deployment
 from tests.support.waiting import HANG_SECONDS
+from tests.support.web_deployment import WebDeployment
 
 COMPANY = "0100"
 #: Chats of each bot.
@@ -38,9 +41,32 @@ def chat_of(bot: int, chat: int) -> str:
     return f"6017{bot:03}00{chat:02}"
 
 
+def owners(deployment: Deployment) -> dict[str, int]:
+    """How many bots each side serves."""
+    return {str(side): count for side, count in deployment.rows(_OWNERS)}
+
+
+def rollout_phase(deployment: Deployment) -> str:
+    """The phase of the last rollout, without the cost of a command; empty if there is none."""
+    return next((str(phase) for (phase,) in deployment.rows(_PHASE)), "")
+
+
+_OWNERS = "SELECT COALESCE(owner, 'none'), count(*) FROM bot_pace GROUP BY 1"
+_PHASE = "SELECT phase FROM rollout ORDER BY id DESC LIMIT 1"
+
+
+class Arrival(NamedTuple):
+    """A text that reached a provider."""
+
+    chat: str
+    at: float  # seconds since the epoch
+    text: str
+    accepted: bool
+
+
 @dataclass
 class Arrivals:
-    """The texts that the provider received."""
+    """The texts that the providers received."""
 
     doubled: list[str] = field(default_factory=list)
     disordered: list[str] = field(default_factory=list)
@@ -54,7 +80,7 @@ class Arrivals:
 class Writers:
     """Clients that post texts at a steady rate, in the order of each chat, and repeat each until it is accepted."""
 
-    def __init__(self, deployment: Deployment, bots: int, rate: float, threads: int = 10) -> None:
+    def __init__(self, deployment: Deployment, bots: Sequence[int], rate: float, threads: int = 10) -> None:
         self._deployment, self._bots = deployment, bots
         self._interval = threads / rate
         self._stopped = threading.Event()
@@ -75,7 +101,7 @@ class Writers:
             thread.join()
 
     def _write(self, place: int, threads: int) -> None:
-        own = [(bot, chat) for bot in range(self._bots) for chat in range(CHATS)][place::threads]
+        own = [(bot, chat) for bot in self._bots for chat in range(CHATS)][place::threads]
         due = time.monotonic()
         for number in range(1_000_000):
             for bot, chat in own:
@@ -106,21 +132,33 @@ class Writers:
                 return
 
     def arrivals(self) -> Arrivals:
-        """The texts at the provider until now."""
+        """The texts at the providers until now. One that a provider refused counts for the gaps alone."""
         found = Arrivals()
-        by_chat: dict[str, list[tuple[float, str]]] = collections.defaultdict(list)
-        counts: collections.Counter[str] = collections.Counter()
-        for message in self._deployment.received():
-            counts[message["text"]] += 1
-            by_chat[message["to"]].append((float(message["at"]), message["text"]))
+        own = {chat_of(bot, chat) for bot in self._bots for chat in range(CHATS)}
+        by_chat: dict[str, list[Arrival]] = collections.defaultdict(list)
+        for each in sorted(_received(self._deployment), key=lambda each: each.at):
+            if each.chat in own:
+                by_chat[each.chat].append(each)
+        counts = collections.Counter(each.text for texts in by_chat.values() for each in texts if each.accepted)
         found.doubled = [text for text, count in counts.items() if count > 1]
         found.missing = set(self.accepted) - set(counts)
         for chat, texts in by_chat.items():
-            order = [text.partition(" ")[0] for _, text in texts]
+            order = [each.text.partition(" ")[0] for each in texts if each.accepted]
             if order != sorted(order):
                 found.disordered.append(f"{chat}: {order}")
-            for (before, _), (after, _) in itertools.pairwise(texts):
-                found.longest_gap = max(found.longest_gap, after - before)
-            for at, text in texts:
-                found.longest_wait = max(found.longest_wait, at - self.accepted.get(text, at))
+            for before, after in itertools.pairwise(texts):
+                found.longest_gap = max(found.longest_gap, after.at - before.at)
+            for each in texts:
+                found.longest_wait = max(found.longest_wait, each.at - self.accepted.get(each.text, each.at))
         return found
+
+
+def _received(deployment: Deployment) -> Iterator[Arrival]:
+    for each in deployment.requested():
+        yield Arrival(each["to"], float(each["at"]), each["text"], bool(each["wamid"]))
+    if not isinstance(deployment, WebDeployment):
+        return
+    for number in deployment.numbers.values():
+        for each in deployment.arrived(number):
+            for _ in range(each["arrivals"]):
+                yield Arrival(each["chat"].partition("@")[0], float(each["at"]), each["body"], True)

@@ -1,7 +1,11 @@
 """Everything that the embedded servers need is created once, completely, and checked afterwards."""
 
+import importlib.util
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +14,7 @@ from bisnesctl.errors import ConfigError, Conflict
 from bisnesctl.processes import embedded_servers
 from bisnesctl.settings import Settings
 from tests.support.processes.servers import settings_in
+from tests.support.waiting import HANG_SECONDS
 
 
 @pytest.fixture
@@ -64,14 +69,19 @@ def test_missing_system_binaries_are_an_error(tmp_path: Path) -> None:
         embedded_servers.redis_server(settings)
 
 
-def test_binaries_are_copied_with_the_libraries_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The program of a server in a copy that does not exist yet."""
     site = tmp_path / "site"
     for name in ("fakeserver/__init__.py", "fakeserver/bin/serve", "fakeserver.libs/lib.so"):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).touch(mode=0o700 if name.endswith("serve") else 0o600)
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setattr(paths, "ROOT_STATE", tmp_path / "state")
-    wanted = tmp_path / "state" / "binaries" / "fakeserver-1" / "fakeserver" / "bin" / "serve"
+    return tmp_path / "state" / "binaries" / "fakeserver-1" / "fakeserver" / "bin" / "serve"
+
+
+def test_binaries_are_copied_with_the_libraries_beside_them(wanted: Path) -> None:
     said: list[str] = []
     embedded_servers.copy_if_needed("fakeserver", wanted, said.append)
     embedded_servers.copy_if_needed("fakeserver", wanted, said.append)
@@ -79,6 +89,27 @@ def test_binaries_are_copied_with_the_libraries_beside_them(tmp_path: Path, monk
     assert wanted.stat().st_mode & 0o777 == 0o755
     assert (wanted.parents[2] / "fakeserver.libs" / "lib.so").stat().st_mode & 0o777 == 0o644
     assert not [path for path in wanted.parents[2].rglob("*") if path.is_dir() and not path.stat().st_mode & 0o001]
+
+
+def test_first_starts_at_once_copy_the_binaries_once(wanted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = 4
+    all_looked = threading.Barrier(starts)
+    look = importlib.util.find_spec
+
+    def look_together(name: str) -> Any:
+        all_looked.wait(HANG_SECONDS)  # none of them has found a copy
+        return look(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", look_together)
+    said: list[str] = []
+    with ThreadPoolExecutor(starts) as pool:
+        for each in [
+            pool.submit(embedded_servers.copy_if_needed, "fakeserver", wanted, said.append) for _ in range(starts)
+        ]:
+            each.result()
+    assert len(said) == 1
+    assert wanted.stat().st_mode & 0o777 == 0o755
+    assert [each.name for each in wanted.parents[3].iterdir() if not each.name.startswith(".")] == ["fakeserver-1"]
 
 
 def test_servers_run_as_another_user_only_under_root() -> None:

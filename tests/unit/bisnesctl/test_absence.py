@@ -28,7 +28,8 @@ TAKEN = "port 3000 of api is in use by nginx (pid 7): end that process, or set a
 COMMANDS = (
     "status", "status --json", "status --watch", "health", "health --json", "start", "start api", "stop", "restart api",
     "reload", "describe api", "why", "why api", "logs", "events", "alerts list", "bots list", "queue stats",
-    "keys list", "cron heal", "start --multiprocess", "describe 0128-0",
+    "keys list", "cron heal", "cron clean-up", "start --multiprocess",
+    "describe 0128-0",
     "why 0128-0",
 )  # fmt: skip
 
