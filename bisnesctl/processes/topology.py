@@ -93,6 +93,8 @@ class Program:
     is_server: bool = False
     #: It starts child processes, so `bisnesctl.processes.shim` wraps it to end all of them with it.
     has_children: bool = False
+    #: The word in the command lines of those child processes that outlive it, such as commands that restart it.
+    spared_child: str = ""
     #: It receives supervisord's events. supervisord itself restarts it, without a limit.
     is_listener: bool = False
     #: Its instances come and go while everything runs (see `session_programs`), so `expand` leaves it out.
@@ -280,6 +282,7 @@ PROGRAMS: tuple[Program, ...] = (
         hang_check=True,
         memory=512,
         has_children=True,
+        spared_child="services.dashboard.command_runs",
         optional_in=BOTH,
     ),
     Program(

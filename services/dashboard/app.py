@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 from flask import g, redirect, request, url_for
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from bisnesctl.errors import BisnesError
@@ -105,6 +105,8 @@ class Dashboard(ExactAddresses):
         g.began, g.is_live = time.monotonic(), bool(request.environ.get(rendering.LIVE))
         if not self._names.include(request.host):
             raise unknown_host(request.host)
+        if any("\0" in each for each in (request.path, *request.args.values())):  # PostgreSQL knows no such text
+            raise BadRequest
 
     def _finish(self, response: AnyResponse) -> AnyResponse:
         response.headers.extend(HEADERS)
