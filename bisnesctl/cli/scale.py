@@ -7,6 +7,7 @@ import typer
 
 from bisnesctl.audit.commands import changes_if
 from bisnesctl.cli.app import RUN, AsJson, app, checked, example
+from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
     from bisnesctl.processes.scales import Scale
@@ -28,6 +29,9 @@ def scale(
     force: Annotated[
         bool, typer.Option("--force", help="Even if memory or PostgreSQL's connections seem to be too few.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would start and stop, and what that costs.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Change how many API processes or Meta workers run; without NAME=N, show it.
@@ -46,7 +50,13 @@ def scale(
     if numbers:
         settings = checked(load_partly())
         wanted = scaling.wanted_numbers(scales.apply(settings), numbers)
+        if dry_run:
+            for line in scaling.preview(settings, wanted, output.say, force):
+                output.result(line)
+            return
         scaling.scale(settings, wanted, output.say, force)
+    elif dry_run:
+        raise UsageError("--dry-run of what? Such as `bisnesctl scale api=3 --dry-run`")
     _show(load_partly().with_defaults(), json)
 
 

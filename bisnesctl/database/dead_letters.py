@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from psycopg2 import DataError
+
 from bisnesctl.database import retries
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import UsageError
@@ -52,7 +54,7 @@ _MESSAGE = _Kind(
     company="o.company_id",
     at="o.updated_at",
     reason="concat_ws(': ', o.error_code, o.error)",
-    rows="outbox o WHERE o.status = 'failed'",
+    rows="failed_message f JOIN outbox o USING (bot_id, chat_id, id) WHERE o.status = 'failed'",
     named="o.message_id = %(id)s::uuid",
     details="""jsonb_build_object('phone', o.phone_index, 'chat', o.chat_id, 'type', o.kind, 'payload', o.payload,
         'attempts', o.attempts, 'providerId', o.provider_id, 'timeline', o.timeline)""",
@@ -130,25 +132,35 @@ ON CONFLICT (webhook_id, chat_id) DO UPDATE SET pending = l.pending + 1,
     due = CASE WHEN l.claim IS NULL THEN now() ELSE l.due END"""
 
 
-def find(
-    connection: Connection, limit: int, kind: str | None = None, company: str | None = None
-) -> tuple[list[DeadLetter], bool]:
-    """The newest dead letters of one kind or all, at most `limit`, and whether there are more.
+_ORDER = "ORDER BY at DESC, kind DESC, id DESC LIMIT %(limit)s"
 
-    A webhook of Meta that could not be parsed belongs to no company, so `company` excludes it.
+
+def find(
+    connection: Connection, limit: int, kind: str | None = None, company: str | None = None, after: str = ""
+) -> tuple[list[DeadLetter], str]:
+    """The newest dead letters of one kind or all, at most `limit`, and the place after which more follow, or nothing.
+
+    `after`: such a place. A webhook of Meta that could not be parsed belongs to no company, so `company` excludes it.
     """
+    at, _, place = after.partition(" ")
+    known, _, letter_id = place.partition(" ")
+    values = {"company": company, "limit": limit + 1, "at": at or None, "kind": known, "id": letter_id}
     parts = [
-        f"(SELECT '{name}' AS kind, {of.id}, {of.company}, {of.at} AS at, {of.reason} FROM {of.rows}"
-        f" AND (%(company)s IS NULL OR {of.company} = %(company)s) ORDER BY at DESC LIMIT %(limit)s)"
+        f"(SELECT '{name}' AS kind, {of.id} AS id, {of.company}, {of.at} AS at, {of.reason} FROM {of.rows}"
+        f" AND (%(company)s IS NULL OR {of.company} = %(company)s) AND (%(at)s::timestamptz IS NULL"
+        f" OR ({of.at}, '{name}', {of.id}) < (%(at)s::timestamptz, %(kind)s, %(id)s)) {_ORDER})"
         for name, of in _KINDS.items()
         if kind in (None, name)
     ]
-    values = {"company": company, "limit": limit + 1}
-    rows = query(
-        connection, f"SELECT * FROM ({' UNION ALL '.join(parts)}) found ORDER BY at DESC LIMIT %(limit)s", values
-    )
+    try:
+        rows = query(connection, f"SELECT * FROM ({' UNION ALL '.join(parts)}) found {_ORDER}", values)
+    except DataError:
+        raise UsageError(f"{after!r} is no place among dead letters") from None
     found = [DeadLetter(name, number, owner, _moment(at), reason) for name, number, owner, at, reason in rows[:limit]]
-    return found, len(rows) > limit
+    if len(rows) <= limit:
+        return found, ""
+    name, number, _, last, _ = rows[limit - 1]
+    return found, f"{last.isoformat()} {name} {number}"
 
 
 def find_by_id(connection: Connection, letter_id: str) -> list[DeadLetterDetails]:

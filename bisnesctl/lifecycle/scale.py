@@ -1,6 +1,6 @@
 """Changes the number of instances of a program while its other instances serve on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, DatabaseUnavailable, UsageError
@@ -12,6 +12,7 @@ from bisnesctl.lifecycle.rollout import is_active, read_settings
 from bisnesctl.lifecycle.stop import Report
 from bisnesctl.processes import scales
 from bisnesctl.processes.deployment import Condition, Deployment, as_started, open_deployment
+from bisnesctl.processes.embedded_servers import most_connections
 from bisnesctl.processes.topology import Instance, Program, names_of
 from bisnesctl.setting_values import ENVIRONMENT
 from bisnesctl.settings import Settings
@@ -72,7 +73,7 @@ def scale(settings: Settings, numbers: Mapping[str, int | None], report: Report,
     """
     _check_origins(settings, numbers)
     former, before = open_deployment(as_started(settings)), scales.read(settings.run_dir)
-    wanted = {name: number for name, number in {**before, **numbers}.items() if number is not None}
+    wanted = _merged(before, numbers)
     with former.lock("scale", report=report):
         running = former.condition() is Condition.RUNNING
         new = open_deployment(scales.with_numbers(former.settings, settings, wanted))
@@ -89,6 +90,38 @@ def scale(settings: Settings, numbers: Mapping[str, int | None], report: Report,
             _shrink(former, numbers, report)
             raise
         _shrink(new, numbers, report)
+
+
+def _merged(before: Mapping[str, int], numbers: Mapping[str, int | None]) -> dict[str, int]:
+    return {name: number for name, number in {**before, **numbers}.items() if number is not None}
+
+
+def preview(
+    settings: Settings, numbers: Mapping[str, int | None], report: Report, force: bool = False
+) -> Iterator[str]:
+    """The effect and the costs of `scale`, in lines. Raises what it would raise before anything changes."""
+    _check_origins(settings, numbers)
+    former = open_deployment(as_started(settings))
+    new = open_deployment(
+        scales.with_numbers(former.settings, settings, _merged(scales.read(settings.run_dir), numbers))
+    )
+    if former.condition() is not Condition.RUNNING:
+        yield f"nothing runs: the number is remembered for the next start, `{former.start_command}`"
+        return
+    processes = former.processes()
+    added = [each for each in _instances(new, numbers) if not is_active(each, processes)]
+    removed = _extra(new, numbers)
+    if added:
+        needed, free = _memory(former, added)
+        yield f"starts {names_of(added)}; each passes its self-test before it gets work, and nothing waits"
+        yield f"memory: about {needed >> 20} MB more, and {free >> 20} MB are free"
+        most, before = most_connections(new.settings), most_connections(former.settings)
+        yield f"connections to PostgreSQL: up to {most}, instead of {before}"
+        _check_room(former, new, report, force)
+    if removed:
+        yield f"stops {names_of(removed)}, after the current work; no request is refused, and the others do the work"
+    if not added and not removed:
+        yield "starts and stops nothing: this number runs already"
 
 
 def _check_origins(settings: Settings, numbers: Mapping[str, int | None]) -> None:
@@ -123,11 +156,14 @@ def _grow(deployment: Deployment, programs: Mapping[str, int | None], report: Re
 
 def _shrink(deployment: Deployment, programs: Mapping[str, int | None], report: Report) -> None:
     """Stops the instances of these programs that the settings do not have, after their current work."""
+    if extra := _extra(deployment, programs):
+        read_settings(deployment, report).drop(extra, _DRAINED)
+
+
+def _extra(deployment: Deployment, programs: Mapping[str, int | None]) -> list[Instance]:
     own = {each.name for each in deployment.instances}
     known = deployment.known(deployment.processes())
-    extra = [each for each in known if each.program.name in programs and each.name not in own]
-    if extra:
-        read_settings(deployment, report).drop(extra, _DRAINED)
+    return [each for each in known if each.program.name in programs and each.name not in own]
 
 
 # --- Room ----------------------------------------------------------------------------------------------------------
@@ -148,6 +184,16 @@ def _check_room(former: Deployment, new: Deployment, report: Report, force: bool
 
 
 def _check_memory(deployment: Deployment, added: Sequence[Instance]) -> None:
+    needed, free = _memory(deployment, added)
+    if needed > free:
+        raise Conflict(
+            f"{names_of(added)} would need about {needed >> 20} MB, and {free >> 20} MB are free; "
+            "`--force` starts them anyway"
+        )
+
+
+def _memory(deployment: Deployment, added: Sequence[Instance]) -> tuple[int, int]:
+    """The bytes that these instances are expected to use, and those that are free."""
     processes = deployment.processes()
     programs = {each.program.name for each in added}
     running = [each for each in deployment.active() if each.program.name in programs]
@@ -157,9 +203,4 @@ def _check_memory(deployment: Deployment, added: Sequence[Instance]) -> None:
         if tree.processes:
             used[pids[pid]] = max(used.get(pids[pid], 0), process_memory.total(tree.processes))
     needed = sum(used.get(each.program.name, EXPECTED_BYTES) for each in added)
-    free = machine_memory.read().available
-    if needed > free:
-        raise Conflict(
-            f"{names_of(added)} would need about {needed >> 20} MB, and {free >> 20} MB are free; "
-            "`--force` starts them anyway"
-        )
+    return needed, machine_memory.read().available

@@ -143,7 +143,8 @@ def _command(program: Program, settings: Settings, variables: dict[str, str]) ->
     """The command line, wrapped so that the process stops when supervisord dies, even by SIGKILL."""
     command = own_command(program, settings, variables)
     if program.has_children:
-        command = (variables["python"], "-I", "-S", variables["shim"], str(program.kill_timeout), *command)
+        spared = [f"--spare={program.spared_child}"] if program.spared_child else []
+        command = (variables["python"], "-I", "-S", variables["shim"], *spared, str(program.kill_timeout), *command)
     return (variables["setpriv"], "--pdeathsig", program.stop_signal, "--", *command)
 
 

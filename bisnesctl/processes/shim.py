@@ -1,4 +1,8 @@
-"""Wraps a program with child processes, so that none of them outlives it: `shim.py SECONDS COMMAND [WORD...]`.
+"""Wraps a program with child processes, so that none of them outlives it.
+
+    shim.py [--spare=WORD] SECONDS COMMAND [WORD...]
+
+A child process that has the word in its command line is spared, with all below it: the program wants it to outlive it.
 
 Two processes stand between supervisord and the command. Each is the parent of the next, and each adopts orphans among
 its descendants (PR_SET_CHILD_SUBREAPER):
@@ -33,19 +37,22 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 #: Other signals that are passed on.
 _OTHER_SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _WATCHED_SIGNALS = frozenset((*_STOP_SIGNALS, *_OTHER_SIGNALS, signal.SIGCHLD, _ORPHANED))
+#: The option with the word of processes that are spared.
+_SPARE = "--spare="
 #: Seconds after which processes that cannot be killed are left.
 _KILL_TIMEOUT_SECONDS = 5.0
 
 
 def main(words: list[str]) -> None:
-    """Runs the command and ends as it does. `words`: seconds that it may take to stop, then the command."""
+    """Runs the command and ends as it does. `words`: those after the name of this file."""
+    spared = words.pop(0).removeprefix(_SPARE) if words[0].startswith(_SPARE) else ""
     outer, stop_seconds, command = os.getpid(), float(words[0]), words[1:]
-    _supervise(os.getppid(), lambda: _inner(outer, command), stop_seconds, stop_seconds)
+    _supervise(os.getppid(), lambda: _inner(outer, command, spared), stop_seconds, stop_seconds, spared)
 
 
-def _inner(outer: int, command: list[str]) -> None:
+def _inner(outer: int, command: list[str], spared: str) -> None:
     os.setsid()  # a SIGKILL of the outer process's group must not reach this one
-    _supervise(outer, lambda: _run(command), math.inf, 0.0)
+    _supervise(outer, lambda: _run(command), math.inf, 0.0, spared)
 
 
 def _run(command: list[str]) -> None:
@@ -57,7 +64,7 @@ def _run(command: list[str]) -> None:
         print(f"{command[0]} cannot be run: {error.strerror}", file=sys.stderr, flush=True)
 
 
-def _supervise(parent: int, work: Callable[[], None], to_stop: float, as_orphan: float) -> None:
+def _supervise(parent: int, work: Callable[[], None], to_stop: float, as_orphan: float, spared: str) -> None:
     """Does the work in a child process and ends as the child does.
 
     `to_stop`, `as_orphan`: seconds that the child may take to end after a signal to stop, and after our parent's death.
@@ -73,7 +80,7 @@ def _supervise(parent: int, work: Callable[[], None], to_stop: float, as_orphan:
         work()
         os._exit(127)
     status = _wait(child, to_stop, as_orphan)
-    _kill_all_below()
+    _kill_all_below(spared)
     _end_as(status)
 
 
@@ -119,10 +126,10 @@ def _reap(child: int = 0) -> int | None:
     return found
 
 
-def _kill_all_below() -> None:
+def _kill_all_below(spared: str) -> None:
     """Kills all descendants, repeatedly, because orphans become our children meanwhile."""
     deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
-    while (below := list(_below(os.getpid()))) and time.monotonic() < deadline:
+    while (below := list(_below(os.getpid(), spared))) and time.monotonic() < deadline:
         for pid in below:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -130,10 +137,18 @@ def _kill_all_below() -> None:
         _reap()
 
 
-def _below(pid: int) -> Iterator[int]:
+def _below(pid: int, spared: str) -> Iterator[int]:
     for child in _children(pid):
+        if spared and spared in _command_line(child):
+            continue
         yield child
-        yield from _below(child)
+        yield from _below(child, spared)
+
+
+def _command_line(pid: int) -> list[str]:
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
+        return file.read().decode("utf-8", "surrogateescape").split("\0")
+    return []
 
 
 def _children(pid: int) -> list[int]:

@@ -93,6 +93,8 @@ class Program:
     is_server: bool = False
     #: It starts child processes, so `bisnesctl.processes.shim` wraps it to end all of them with it.
     has_children: bool = False
+    #: The word in the command lines of those child processes that outlive it, such as commands that restart it.
+    spared_child: str = ""
     #: It receives supervisord's events. supervisord itself restarts it, without a limit.
     is_listener: bool = False
     #: Its instances come and go while everything runs (see `session_programs`), so `expand` leaves it out.
@@ -194,7 +196,6 @@ PROGRAMS: tuple[Program, ...] = (
         shared_socket=True,
         restart_delay=2.0,
         memory=2048,
-        has_children=True,
     ),
     Program(
         "meta",
@@ -207,7 +208,6 @@ PROGRAMS: tuple[Program, ...] = (
         needs="enable_meta",
         max_restarts=20,
         memory=512,
-        has_children=True,
     ),
     Program(
         "meta-worker",
@@ -246,7 +246,6 @@ PROGRAMS: tuple[Program, ...] = (
         restart_delay=5.0,
         min_uptime=30,
         memory=512,
-        has_children=True,
     ),
     Program(
         "wwebjs-session",
@@ -280,6 +279,7 @@ PROGRAMS: tuple[Program, ...] = (
         hang_check=True,
         memory=512,
         has_children=True,
+        spared_child="services.dashboard.command_runs",
         optional_in=BOTH,
     ),
     Program(

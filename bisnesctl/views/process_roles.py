@@ -28,7 +28,8 @@ def without_shim(command: Sequence[str]) -> list[str]:
     """The command line that the shim runs, if it is the shim's; otherwise the same."""
     for place, word in enumerate(command):
         if PurePath(word).name == _SHIM:
-            return list(command[place + 2 :])  # its first word is a time
+            options = sum(each.startswith("--") for each in command[place + 1 : place + 2])
+            return list(command[place + 2 + options :])  # after a time
     return list(command)
 
 

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bisnesctl.people.roles import Role
+from bisnesctl.processes.scales import SCALABLE
 
 _PROCESS = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}", re.IGNORECASE)
 _BOT = re.compile(r"([A-Za-z0-9_.]{1,64})-(\d{1,6})")
 _MESSAGE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LETTER = re.compile(r"[0-9a-f-]{36}|[0-9]{1,18}|evt_[0-9A-Za-z_]{1,60}", re.IGNORECASE)
+_SCALE = re.compile(rf"({'|'.join(row.name for row in SCALABLE)})=(\d{{1,3}}|default)")
 _ROLLOUT = re.compile(r"rollout")
 _ALERT = re.compile(r"[a-z_*]{1,60}(\[[^\]\n]{0,80}\])?")
 
@@ -72,6 +74,7 @@ ACTIONS: Mapping[str, Action] = {
     "stop": _process("stop"),
     "restart": _process("restart"),
     "reload": _process("reload"),
+    "scale": Action("program", _SCALE, lambda number: ["scale", number], consent=()),
     "pause": Action(
         "bot", _BOT, lambda bot: ["queue", "pause", _slash(bot)], has_preview=False, fields=(_REASON, _FOR),
         company=True,
@@ -100,8 +103,8 @@ ACTIONS: Mapping[str, Action] = {
 
 
 def words_of(action: Action, subject: str, values: Mapping[str, str]) -> list[str] | None:
-    """The words of a command, without consent; None if the subject does not have its form."""
-    if not action.subject.fullmatch(subject):
+    """The words of a command, without consent; None if the subject does not have its form, or a value is no text."""
+    if not action.subject.fullmatch(subject) or not all(each.isprintable() for each in values.values()):
         return None
     found = action.words(subject)
     for each in action.fields:

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 from flask import g, redirect, request, url_for
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from bisnesctl.errors import BisnesError
@@ -19,7 +19,9 @@ from services.dashboard.pages import (
     account,
     actions,
     alerts,
+    answers,
     audit,
+    chats,
     commands,
     dead_letters,
     events,
@@ -32,8 +34,10 @@ from services.dashboard.pages import (
     preferences,
     processes,
     rollout,
+    sandbox,
     settings,
     sign_in,
+    webhooks,
 )
 from services.dashboard.sources import Sources
 from services.database.connection import Database, DatabaseError, DatabaseUnavailable
@@ -52,8 +56,8 @@ MAX_FORM = 1 << 20
 STATIC_SECONDS = 365 * 86400
 #: Blueprints of the pages.
 PAGES = (
-    sign_in, account, preferences, overview, processes, numbers, messages, dead_letters, alerts, events, rollout,
-    actions, commands, audit, keys, settings, people,
+    sign_in, account, preferences, overview, processes, numbers, chats, answers, messages, dead_letters, webhooks,
+    alerts, events, rollout, sandbox, actions, commands, audit, keys, settings, people,
 )  # fmt: skip
 
 _POLICY = "; ".join(
@@ -101,6 +105,8 @@ class Dashboard(ExactAddresses):
         g.began, g.is_live = time.monotonic(), bool(request.environ.get(rendering.LIVE))
         if not self._names.include(request.host):
             raise unknown_host(request.host)
+        if any("\0" in each for each in (request.path, *request.args.values())):  # PostgreSQL knows no such text
+            raise BadRequest
 
     def _finish(self, response: AnyResponse) -> AnyResponse:
         response.headers.extend(HEADERS)

@@ -1,7 +1,8 @@
 """Runs commands of the tool for people: the dashboard changes things by the commands that an operator types.
 
 So there is one mechanism, with the same checks, locks, and audit trail. A run continues if the dashboard ends, even if
-the command restarts the dashboard. Its record and its output are files in the folder of the deployment.
+the command restarts the dashboard: the shim spares it. Its record and its output are files in the folder of the
+deployment.
 """
 
 import contextlib
@@ -105,7 +106,8 @@ class CommandRuns:
         return ""
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("BISNES_")}
+        # A process with the variables of supervisord counts as one that supervisord started.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("BISNES_", "SUPERVISOR_"))}
         return kept | {"BISNES_ENV": str(self._settings.env_file), "NO_COLOR": "1", "COLUMNS": "100"}
 
     def _write(self, run: CommandRun) -> None:

@@ -115,4 +115,6 @@ def _rounded_up(value: float) -> float:
 
 def in_short(value: float) -> str:
     """A number with the digits that matter."""
-    return f"{value:,.0f}" if value >= 100 or float(value).is_integer() else f"{value:.3g}"
+    if value >= 100 or float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value >= 1 else f"{value:.2g}"

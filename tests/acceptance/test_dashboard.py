@@ -4,13 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import axe
 from tests.support.browser import PageBrowser, page_browser
 from tests.support.deployment import Deployment
 from tests.support.waiting import wait_until
 
 PAGES = (
-    "/", "/processes", "/processes/api-0", "/processes/api-0/log", "/numbers", "/numbers/0100-0", "/messages", "/queue",
-    "/dead-letters", "/alerts", "/events", "/commands", "/audit", "/keys", "/settings", "/account", "/people",
+    "/", "/processes", "/processes/api-0", "/processes/api-0/log", "/numbers", "/numbers/0100-0", "/chats",
+    "/chats/0100/60123456789", "/messages", "/queue", "/dead-letters", "/webhooks", "/sandbox", "/alerts", "/events",
+    "/rollout", "/commands", "/audit", "/keys", "/settings", "/account", "/people",
 )  # fmt: skip
 PASSWORD = "correct horse battery"
 
@@ -63,10 +65,28 @@ def test_pages_load_nothing_from_elsewhere_and_break_no_rule(browser: PageBrowse
     for page in PAGES:
         browser.open(address + page)
         browser.find("main h1")
+        ids = browser.driver.execute_script("return [...document.querySelectorAll('[id]')].map((each) => each.id)")
+        assert len(ids) == len(set(ids)), (page, sorted(ids))
     found = [each for each in browser.requests() if not each.startswith(("chrome", "data:"))]
     assert found
     assert {each for each in found if not each.startswith(address)} == set()
     assert browser.problems() == []
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_pages_have_no_serious_barrier(browser: PageBrowser, address: str, is_dark: bool) -> None:
+    try:
+        axe.script()
+    except axe.NotFetched as error:
+        pytest.skip(str(error))
+    browser.set_size(1280, 900, is_dark)
+    found = {}
+    for page in (*PAGES, "/do/restart/api-0", "/queue?state=failed", "/processes/no-such-process"):
+        browser.open(address + page)
+        browser.find("main h1")
+        if findings := axe.serious_findings(browser):
+            found[page] = findings
+    assert found == {}
 
 
 def test_a_process_that_dies_is_seen_at_once_and_without_a_new_page(
@@ -96,6 +116,36 @@ def test_an_action_says_what_it_costs_and_runs_the_command_of_the_tool(
     assert "aisha (dashboard" in audit
 
 
+def test_the_dashboard_restarts_itself_and_says_how_that_ended(
+    browser: PageBrowser, address: str, deployment: Deployment
+) -> None:
+    pid = deployment.pid("dashboard")
+    browser.open(f"{address}/do/restart/dashboard")
+    wait_until(lambda: "its pages load again when it is back" in browser.text())
+    browser.submit("button.danger")
+    wait_until(lambda: "Done." in browser.text())
+    assert deployment.pid("dashboard") != pid
+    browser.open(f"{address}/do/stop/dashboard")
+    wait_until(lambda: "bisnesctl start dashboard" in browser.text())
+
+
+def test_a_number_of_instances_is_changed_after_its_costs_were_shown(
+    browser: PageBrowser, address: str, deployment: Deployment
+) -> None:
+    browser.open(f"{address}/processes")
+    field = browser.find("#scale-meta-worker")
+    field.clear()
+    field.send_keys("2")
+    browser.submit("form:has(#scale-meta-worker) button")
+    wait_until(lambda: "starts meta-worker-2" in browser.text())
+    assert "MB are free" in browser.text()
+    browser.submit("button.danger")
+    wait_until(lambda: "Done." in browser.text())
+    assert "meta-worker-2" in deployment.status()
+    assert "scale meta-worker=2" in deployment.run("audit").stdout
+    deployment.run("scale", "meta-worker=default")
+
+
 def test_a_viewer_sees_no_action(deployment: Deployment, address: str) -> None:
     with page_browser() as viewer:
         accept_and_sign_in(viewer, invite(deployment, "ben", "viewer"), "ben")
@@ -104,6 +154,8 @@ def test_a_viewer_sees_no_action(deployment: Deployment, address: str) -> None:
         assert "restart" not in viewer.text_of(".actions")
         viewer.open(f"{address}/do/restart/api-0")
         assert "You may not do that." in viewer.text()
+        viewer.open(f"{address}/processes")
+        assert "Number of instances" not in viewer.text()
 
 
 def test_reading_pages_work_without_javascript(deployment: Deployment, address: str) -> None:
@@ -143,6 +195,31 @@ def test_a_stopped_postgresql_is_said_and_the_pages_still_answer(
         deployment.run("start", "postgres")
     browser.open(f"{address}/")
     wait_until(lambda: "Everything is well" in browser.text())
+
+
+def test_a_chat_is_read_live_and_answered(browser: PageBrowser, address: str, deployment: Deployment) -> None:
+    def say(text: str) -> None:
+        deployment.run("sandbox", "say", "--company", "0100", "--from", "60123456001", "--name", "Aina", text)
+
+    def sent() -> list[str]:
+        return [str(each["text"]) for each in deployment.received() if each["to"] == "60123456001"]
+
+    say("Where is my order?")
+    browser.open(f"{address}/chats")
+    wait_until(lambda: "Where is my order?" in browser.text())
+    browser.open(f"{address}/chats/0100/60123456001")
+    wait_until(lambda: "Where is my order?" in browser.text())
+    assert "Anything may be sent until" in browser.text()
+    browser.fill(text="It is on its way.")
+    say("Hello?")
+    wait_until(lambda: "Hello?" in browser.text())
+    assert browser.find("#text").get_attribute("value") == "It is on its way."
+    browser.submit("#answer form button")
+    wait_until(lambda: sent() == ["It is on its way."])
+    wait_until(lambda: "It is on its way." in browser.text_of(".chat"))
+    assert browser.find("#text").get_attribute("value") == ""
+    wait_until(lambda: "read" in browser.text_of(".chat .ours .badge"))
+    assert "send text" in deployment.run("audit", "--who", "aisha").stdout
 
 
 def test_a_person_who_is_removed_sees_nothing_more(deployment: Deployment, address: str) -> None:

@@ -14,6 +14,8 @@ from services.dashboard.context import context
 from services.dashboard.destinations import own_page
 
 pages = Blueprint("actions", __name__)
+#: The instance of these pages.
+NAME = "dashboard"
 _OWNERS = {
     "message": "SELECT company_id FROM outbox WHERE message_id::text = lower(%s)",
     "letter": """
@@ -34,7 +36,8 @@ def ask(action: str, subject: str) -> Any:
     return rendering.page(
         "confirm.html", title=f"{action} {subject}", line=" ".join(["bisnesctl", *words]),
         preview=context().commands.preview(words) if known.has_preview else "", costs=_costs(known, subject),
-        fields=known.fields, back=_back(known, subject), target=url_for("actions.run", action=action, subject=subject),
+        warning=_warning(action, subject), fields=known.fields, back=_back(known, subject),
+        target=url_for("actions.run", action=action, subject=subject),
     )  # fmt: skip
 
 
@@ -86,10 +89,16 @@ def _costs(action: Action, subject: str) -> str:
     return COSTS.get(found.program.name, "") if found else ""
 
 
+def _warning(name: str, subject: str) -> str:
+    """The way back, if the action ends this page."""
+    return texts.text("actions.stops_dashboard") if name == "stop" and subject == NAME else ""
+
+
 def _back(action: Action, subject: str) -> str:
     places = {"process": "processes.show", "bot": "numbers.show", "message": "messages.show"}
     if action.kind in places:
         return url_for(places[action.kind], name=subject)
-    if action.kind == "rollout":
-        return url_for("rollout.index")
+    lists = {"program": "processes.index", "rollout": "rollout.index"}
+    if action.kind in lists:
+        return url_for(lists[action.kind])
     return own_page(request.args.get("back", "")) or url_for("overview.root")

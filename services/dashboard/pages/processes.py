@@ -4,10 +4,12 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, abort, request
+from flask import Blueprint, abort, redirect, request, url_for
 
 from bisnesctl.people.roles import Role
+from bisnesctl.processes import scales
 from bisnesctl.processes.topology import Instance
+from bisnesctl.settings import load_partly
 from bisnesctl.views import process_page
 from bisnesctl.views.process_page import ProcessPage
 from services.dashboard import figures, findings, rendering
@@ -27,7 +29,16 @@ LOG_BYTES = 4 << 20
 @needs(Role.VIEWER)
 def index() -> Any:
     """The table."""
-    return rendering.page("processes.html", overview=findings.overview(), well=findings.WELL)
+    numbers = scales.find(load_partly().with_defaults())
+    return rendering.page("processes.html", overview=findings.overview(), well=findings.WELL, scales=numbers)
+
+
+@pages.get("/scale")
+@needs(Role.OPERATOR)
+def scale() -> Any:
+    """Leads from a number of instances to what it would cost."""
+    program, number = (request.args.get(name, "").strip() for name in ("program", "number"))
+    return redirect(url_for("actions.ask", action="scale", subject=f"{program}={number}"))
 
 
 @pages.get("/processes/<name>")

@@ -122,6 +122,23 @@ def test_scaling_keeps_the_pids_of_siblings_and_refuses_no_request(running: Depl
     running.run("scale", "api=default", "meta=default")
 
 
+def test_a_dry_run_of_a_scale_says_what_it_costs_and_changes_nothing(running: Deployment) -> None:
+    before, records = pids(running), running.run("audit", "--json").stdout
+    more = running.run("scale", "meta=3", "--dry-run").stdout
+    assert "starts meta-worker-2 and meta-worker-3" in more.replace(",", " and")
+    assert "MB more" in more
+    assert "connections to PostgreSQL: up to" in more
+    running.run("scale", "meta=2")
+    fewer = running.run("scale", "meta=1", "--dry-run").stdout
+    assert "stops meta-worker-2, after the current work" in fewer
+    assert "starts and stops nothing" in running.run("scale", "meta=2", "--dry-run").stdout
+    running.run("scale", "meta=default")
+    assert pids(running) == before
+    assert "--dry-run" not in running.run("audit", "--json").stdout
+    assert "dry-run" not in records
+    assert running.run("scale", "--dry-run", check=False).returncode == 2
+
+
 def test_a_scale_is_remembered_and_shown_beside_the_settings(running: Deployment) -> None:
     running.run("scale", "meta=2")
     running.run("stop")

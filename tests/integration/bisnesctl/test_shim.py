@@ -92,6 +92,24 @@ def test_orphans_of_a_command_that_ended_are_gone() -> None:
         assert not any(map(alive, [found.orphan, found.child]))
 
 
+def test_a_child_that_is_spared_stays_with_all_below_it() -> None:
+    script = FAMILY.format("sh -c 'sleep 601; true' spared-child & echo $!; exit 3")
+    outer = subprocess.Popen(
+        [*SHIM, "--spare=spared-child", str(HANG_SECONDS), "sh", "-c", script], stdout=subprocess.PIPE, text=True
+    )
+    assert outer.stdout is not None
+    orphan, child, _, _, spared = (int(line or 0) for line in (outer.stdout.readline().strip() for _ in range(5)))
+    try:
+        assert outer.wait(HANG_SECONDS) == 3
+        assert not any(map(alive, [orphan, child]))
+        assert alive(spared)
+        wait_until(lambda: descendants(spared))
+    finally:
+        for pid in [*descendants(spared), spared]:
+            os.kill(pid, signal.SIGKILL)
+        outer.stdout.close()
+
+
 def test_a_stop_signal_is_passed_on_and_nothing_is_left() -> None:
     with family(STAYING.replace("trap '' USR1", "trap 'exit 7' TERM")) as found:
         pids = found.pids

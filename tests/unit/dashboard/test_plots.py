@@ -47,6 +47,8 @@ def test_the_table_has_the_newest_first_and_no_empty_rows() -> None:
     assert made.rows == [(WINDOW.begin + 120, [3.0, 4.0]), (WINDOW.begin, [1.0, None])]
 
 
-@pytest.mark.parametrize(("value", "shown"), [(0.0, "0"), (12.0, "12"), (0.1234, "0.123"), (12345.6, "12,346")])
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0, "0"), (12.0, "12"), (0.1234, "0.12"), (12.34, "12.3"), (12345.6, "12,346")]
+)
 def test_a_number_has_the_digits_that_matter(value: float, shown: str) -> None:
     assert in_short(value) == shown
