@@ -1,6 +1,5 @@
 """Silences: operators' decisions not to be notified of some incidents for a time. Commands write them to a file."""
 
-import fcntl
 import json
 import os
 import re
@@ -11,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bisnesctl.alerts.incidents import Incident
-from bisnesctl.host import disk
+from bisnesctl.host import disk, file_lock
 
 #: The file, below `run_dir`.
 SILENCES_FILE = "silences.json"
@@ -81,9 +80,9 @@ def _write(run_dir: Path, silences: Sequence[Silence]) -> None:
 def _locked(run_dir: Path) -> Iterator[None]:
     """Excludes other commands that change the file; each holds the lock for a moment only."""
     with disk.writing(run_dir / _LOCK):
-        handle = os.open(run_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = file_lock.open_file(run_dir / _LOCK)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        file_lock.wait(handle)
         yield
     finally:
         os.close(handle)

@@ -226,20 +226,17 @@ def _measure() -> tuple[int, str]:
 @contextlib.contextmanager
 def _alone(settings: "Settings") -> Iterator[bool]:
     """Whether no other check is running. Within it none begins, unless the disk cannot be written."""
-    import fcntl
     import os
 
+    from bisnesctl.host import file_lock
+
     try:
-        handle = os.open(settings.run_dir / PROBE_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = file_lock.open_file(settings.run_dir / PROBE_LOCK)
     except OSError:  # never started, or the disk cannot be written
         yield True
         return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-    else:
-        yield True
+        yield file_lock.take(handle)
     finally:
         os.close(handle)
 

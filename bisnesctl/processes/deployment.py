@@ -6,7 +6,6 @@ its last start, and each WhatsApp Web session that is to run has a configuration
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from bisnesctl import paths
 from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NotRunning, ShuttingDown
-from bisnesctl.host import disk
+from bisnesctl.host import disk, file_lock
 from bisnesctl.host.absence import absence
 from bisnesctl.naming import SESSION, session_name
 from bisnesctl.processes import failed_start, known_good, scales, stop_records, switch_records
@@ -271,26 +270,14 @@ class Deployment:
             if not _locked(handle, patience_seconds, lambda: report(f"waiting for {_quoted_holder(path)}")):
                 raise Conflict(f"another command is running here: {_holder(path)}; wait, or end it")
             switch_records.refuse_others(self.settings.home)
-            with contextlib.suppress(OSError):
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, f"bisnesctl {command} (pid {os.getpid()})\n".encode(), 0)
+            file_lock.write_holder(handle, f"bisnesctl {command} (pid {os.getpid()})\n")
             yield
         finally:
             os.close(handle)
 
     def is_locked(self) -> bool:
         """Whether a command is starting or stopping something."""
-        try:
-            handle = os.open(self.settings.run_dir / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return file_lock.is_held(self.settings.run_dir / LOCK)
 
 
 def _in_modes(instances: list[Instance], mode: Mode, only: tuple[str, ...], beside: bool) -> list[Instance]:
@@ -415,26 +402,19 @@ def _locked(handle: int, patience_seconds: float, report: Callable[[], None]) ->
     """
     begun, is_reported = time.monotonic(), False
     deadline = begun + patience_seconds
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            if not is_reported and time.monotonic() > begun + LOCK_NOTICE_SECONDS:
-                report()
-                is_reported = True
-            time.sleep(0.05)
-        else:
-            return True
+    while not file_lock.take(handle):
+        if time.monotonic() > deadline:
+            return False
+        if not is_reported and time.monotonic() > begun + LOCK_NOTICE_SECONDS:
+            report()
+            is_reported = True
+        time.sleep(0.05)
+    return True
 
 
 def _holder(path: Path) -> str:
     """The command that holds the lock."""
-    with contextlib.suppress(OSError):
-        if found := path.read_text(errors="replace").strip():
-            return found
-    return "its name is unknown, because the disk cannot be written"
+    return file_lock.holder(path) or "its name is unknown, because the disk cannot be written"
 
 
 def _quoted_holder(path: Path) -> str:
@@ -451,7 +431,7 @@ def _open_lock(path: Path, settings: Settings) -> int:
     try:
         make_folders(settings)
         with disk.writing(path):
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return file_lock.open_file(path)
     except CannotWrite as error:
         for each in (path, path.parent):
             with contextlib.suppress(OSError):

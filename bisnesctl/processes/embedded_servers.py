@@ -6,7 +6,6 @@ the system user `paths.SERVER_USER`. If that user cannot reach the binaries, it 
 
 import contextlib
 import errno
-import fcntl
 import importlib.metadata
 import importlib.util
 import os
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from bisnesctl import paths
 from bisnesctl.errors import BisnesError, CannotWrite, ConfigError, Conflict
-from bisnesctl.host import disk
+from bisnesctl.host import disk, file_lock
 from bisnesctl.settings import Settings
 
 Report = Callable[[str], None]
@@ -162,9 +161,9 @@ def _lock_beside(target: Path) -> Iterator[None]:
     """Within it, no other start of this machine copies to `target`; waits for one that does."""
     for parent in (paths.ROOT_STATE, target.parent):
         _public(parent)
-    handle = os.open(target.with_name(f".{target.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = file_lock.open_file(target.with_name(f".{target.name}.lock"))
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        file_lock.wait(handle)
         yield
     finally:
         os.close(handle)

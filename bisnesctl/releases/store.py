@@ -1,7 +1,6 @@
 """The releases of a home, and what became of each."""
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 from bisnesctl import paths
 from bisnesctl.errors import BisnesError, Conflict, UsageError
-from bisnesctl.host import disk
+from bisnesctl.host import disk, file_lock
 from bisnesctl.release import RECORD
 
 #: The file with what became of the releases, and the file that commands lock, in the folder of the releases.
@@ -180,33 +179,22 @@ class Store:
         """Excludes other commands that install, switch or remove releases. Raises `Conflict`, `CannotWrite`."""
         with disk.writing(self.folder):
             self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = file_lock.open_file(self.folder / LOCK)
         try:
             deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
-            while not _locked(handle):
+            while not file_lock.take(handle):
                 if time.monotonic() > deadline:
-                    raise Conflict(f"another `bisnesctl release` is at work here: {_holder(handle)}; wait, or end it")
+                    other = file_lock.holder(self.folder / LOCK) or "its process is not known"
+                    raise Conflict(f"another `bisnesctl release` is at work here: {other}; wait, or end it")
                 time.sleep(0.1)
-            with contextlib.suppress(OSError):
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, f"pid {os.getpid()}".encode(), 0)
+            file_lock.write_holder(handle, f"pid {os.getpid()}")
             yield
         finally:
             os.close(handle)
 
     def is_locked(self) -> bool:
         """Whether such a command is at work."""
-        try:
-            handle = os.open(self.folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return file_lock.is_held(self.folder / LOCK)
 
     def _folders(self) -> list[Path]:
         found = self.folder.iterdir() if self.folder.is_dir() else ()
@@ -237,15 +225,3 @@ def _read(folder: Path) -> InstalledRelease | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _holder(handle: int) -> str:
-    return os.pread(handle, 40, 0).decode(errors="replace") or "its process is not known"

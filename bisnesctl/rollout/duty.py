@@ -6,7 +6,6 @@ somebody does, and starts a command otherwise.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from bisnesctl.formatting import duration
-from bisnesctl.host import disk
+from bisnesctl.host import disk, file_lock
 
 #: The files, below `run_dir`.
 MOVING, ROLLBACK = "moving.json", "rollback.json"
@@ -111,12 +110,10 @@ class Work:
         if self._handle is not None:
             return True
         try:
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = file_lock.open_file(self._path)
         except OSError:
             return True
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not file_lock.take(handle):
             os.close(handle)
             return False
         self._handle = handle

@@ -1,13 +1,11 @@
 """The last measurement, in a file of the deployment: for those who must not wait, such as `/metrics`."""
 
 import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bisnesctl.host import disk
+from bisnesctl.host import disk, file_lock
 from bisnesctl.signals import history
 from bisnesctl.signals.history import Sample
 from bisnesctl.signals.signal import Reading, Readings
@@ -45,7 +43,7 @@ def read(run_dir: Path) -> Readings | None:
 
 def keep(run_dir: Path, readings: Readings, past: Mapping[str, Sequence[Sample]]) -> None:
     """Writes a measurement and the history with it, unless another program is writing its own. Raises `OSError`."""
-    with _excluding(run_dir / WRITING_LOCK) as alone:
+    with file_lock.attempt(run_dir / WRITING_LOCK) as alone:
         if alone:
             history.write(run_dir, past)
             write(run_dir, readings)
@@ -53,16 +51,4 @@ def keep(run_dir: Path, readings: Readings, past: Mapping[str, Sequence[Sample]]
 
 def measuring(run_dir: Path) -> contextlib.AbstractContextManager[bool]:
     """Excludes others that measure for the cache; yields False if somebody does already. Raises `OSError`."""
-    return _excluding(run_dir / MEASURING_LOCK)
-
-
-@contextlib.contextmanager
-def _excluding(path: Path) -> Iterator[bool]:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
-    finally:
-        os.close(handle)
+    return file_lock.attempt(run_dir / MEASURING_LOCK)
