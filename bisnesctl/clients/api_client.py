@@ -1,8 +1,9 @@
 """Client of our HTTP API."""
 
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 import requests
@@ -16,6 +17,10 @@ from bisnesctl.settings import Settings
 ANSWER_TIMEOUT_SECONDS = 15.0
 #: Seconds for an answer that needs the session's page, such as a pairing code.
 PAGE_TIMEOUT_SECONDS = 40.0
+#: Seconds for the answer to an upload, which the API checks and stores.
+UPLOAD_TIMEOUT_SECONDS = 60.0
+#: Bytes of a file that are read at a time.
+CHUNK_BYTES = 64 << 10
 #: Statuses of a message that its provider accepted.
 SENT_STATUSES = ("sent", "delivered", "read")
 
@@ -40,6 +45,26 @@ class SendAnswer:
     error: str | None  # why it failed
     provider_code: str | None = None  # the provider's error code
     hold: dict[str, Any] | None = None  # why it waits: reason, needsOperator, since, until
+    repeated: bool = False  # whether the idempotency key was used before, and nothing was sent now
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file to send."""
+
+    name: str
+    content: IO[bytes]
+    mime_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file that the API serves, or the part of it that was asked for."""
+
+    status: int
+    headers: Mapping[str, str]  # in any case
+    #: The content; its end closes the connection.
+    chunks: Iterator[bytes]
 
 
 class ApiClient:
@@ -57,14 +82,55 @@ class ApiClient:
         `idempotency_key`: a retry with the same key does not send the message twice.
         Raises `ApiUnavailable`, `ConfigError` (the key), `UsageError` (the request) or `DatabaseUnavailable`.
         """
-        path = f"/api/v2/messages/text/{quote(company, safe='')}/{quote(chat, safe='')}"
         message = {"message": text, "phoneIndex": phone}
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         query = {"wait": f"{wait:g}"} if wait else {}
-        body = self._call("POST", path, message, headers, query, wait + ANSWER_TIMEOUT_SECONDS)
-        return SendAnswer(
-            body["messageId"], body["status"], body.get("error"), body.get("providerCode"), body.get("hold")
-        )
+        path, headers = _chat(company, chat, "text"), _idempotency(idempotency_key)
+        return _sent(self._call("POST", path, message, headers, query, wait + ANSWER_TIMEOUT_SECONDS))
+
+    def send(self, company: str, chat: str, kind: str, fields: dict[str, Any], idempotency_key: str) -> SendAnswer:
+        """Sends a message of a kind without a file, such as a template. Raises as `send_text` does."""
+        return _sent(self._call("POST", _chat(company, chat, kind), fields, _idempotency(idempotency_key)))
+
+    def send_file(
+        self, company: str, chat: str, kind: str, fields: dict[str, str], file: Upload, idempotency_key: str
+    ) -> SendAnswer:
+        """Sends a file as a message of this kind. Raises as `send_text` does."""
+        parts: dict[str, Any] = {name: (None, value) for name, value in fields.items()}
+        parts["file"] = (file.name, file.content, file.mime_type)
+        path, headers = _chat(company, chat, kind), _idempotency(idempotency_key)
+        return _sent(self._call("POST", path, headers=headers, timeout=UPLOAD_TIMEOUT_SECONDS, files=parts))
+
+    def react(self, company: str, message_id: str, phone: int, emoji: str, idempotency_key: str) -> SendAnswer:
+        """Reacts to a message; an empty emoji removes the reaction. Raises as `send_text` does."""
+        path = f"/api/messages/react/{quote(company, safe='')}/{quote(message_id, safe='')}"
+        fields = {"reaction": emoji, "phoneIndex": phone}
+        return _sent(self._call("POST", path, fields, _idempotency(idempotency_key)))
+
+    def file(self, company: str, message_id: str, part: str | None = None) -> Download:
+        """The file of a message; `part`: the value of `Range`. Raises as `send_text` does."""
+        url = f"{self._url}/api/v2/media/{quote(company, safe='')}/{quote(message_id, safe='')}"
+        headers = {"X-Api-Key": self._key, "Accept-Encoding": "identity"} | ({"Range": part} if part else {})
+        session = requests.Session()
+        session.trust_env = False  # never use a proxy for our own API
+        try:
+            answer = session.get(url, headers=headers, timeout=ANSWER_TIMEOUT_SECONDS, stream=True)
+            if answer.status_code >= 400:
+                _checked(answer.status_code, answer.json())
+        except requests.RequestException as error:
+            session.close()
+            raise ApiUnavailable(f"the API does not answer at {self._url}: see `bisnesctl status`") from error
+        except BisnesError:
+            session.close()
+            raise
+        return Download(answer.status_code, answer.headers, _chunks(session, answer))
+
+    def replay_event(self, webhook: str, event: str) -> int:
+        """Queues an event for a webhook again; returns 0 if it waits already. Raises as `send_text` does."""
+        return int(self._call("POST", f"/api/webhooks/{quote(webhook, safe='')}/replay", {"eventId": event})["count"])
+
+    def test_webhook(self, webhook: str) -> str:
+        """Queues a test event for a webhook; returns its id. Raises as `send_text` does."""
+        return str(self._call("POST", f"/api/webhooks/{quote(webhook, safe='')}/test")["eventId"])
 
     def session(self, company: str, phone: int) -> dict[str, Any]:
         """A WhatsApp Web session: `status`, `reason`, `number`, `block` and more. Raises as `send_text` does."""
@@ -102,6 +168,7 @@ class ApiClient:
         headers: dict[str, str] | None = None,
         query: dict[str, str] | None = None,
         timeout: float = ANSWER_TIMEOUT_SECONDS,
+        files: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         with requests.Session() as session:
             session.trust_env = False  # never use a proxy for our own API
@@ -111,10 +178,12 @@ class ApiClient:
                     f"{self._url}{path}",
                     params=query,
                     json=body,
+                    files=files,
                     headers={"X-Api-Key": self._key} | (headers or {}),
                     timeout=timeout,
                 )
-                return _checked(answer.status_code, answer.json())
+                repeated = answer.headers.get("Idempotency-Replayed") == "true"
+                return _checked(answer.status_code, answer.json()) | {"repeated": repeated}
             except requests.JSONDecodeError as error:
                 raise ApiUnavailable(f"another program answers at {self._url}: see API_HOST and API_PORT") from error
             except requests.Timeout as error:
@@ -123,6 +192,26 @@ class ApiClient:
                 ) from error
             except requests.RequestException as error:
                 raise ApiUnavailable(f"the API does not answer at {self._url}: see `bisnesctl status`") from error
+
+
+def _chat(company: str, chat: str, kind: str) -> str:
+    return f"/api/v2/messages/{kind}/{quote(company, safe='')}/{quote(chat, safe='')}"
+
+
+def _idempotency(key: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": key} if key else {}
+
+
+def _sent(body: dict[str, Any]) -> SendAnswer:
+    return SendAnswer(
+        body["messageId"], body["status"], body.get("error"), body.get("providerCode"), body.get("hold"),
+        body["repeated"],
+    )  # fmt: skip
+
+
+def _chunks(session: requests.Session, answer: requests.Response) -> Iterator[bytes]:
+    with session, answer:
+        yield from answer.iter_content(CHUNK_BYTES)
 
 
 def _session(company: str, phone: int, what: str = "") -> str:

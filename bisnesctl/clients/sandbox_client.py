@@ -58,8 +58,7 @@ def number_of(connection: Connection, company: str, phone: int, keys: encryption
 
 def find_number(port: int, number: str) -> SandboxNumber:
     """The phone number with this id or these digits. Raises `NotRunning`."""
-    devices = _request("GET", port, "wa/state").json()["devices"]
-    return SandboxNumber(number, web=any(each["number"] == number for each in devices))
+    return SandboxNumber(number, web=any(each["number"] == number for each in devices(port)))
 
 
 def qr_of(connection: Connection, company: str, phone: int) -> str | None:
@@ -107,6 +106,40 @@ def say(port: int, web: bool, fields: dict[str, Any], file: Path | None = None) 
     """
     form = {name: str(value) for name, value in fields.items() if value not in (None, False)}
     return _ids(_request("POST", port, "wa/say" if web else "say", files=_parts(form, file)))
+
+
+def devices(port: int) -> list[dict[str, Any]]:
+    """The devices of the simulated WhatsApp Web: `number`, `linked`, `mode` and more. Raises `NotRunning`."""
+    return list(_request("GET", port, "wa/state").json()["devices"])
+
+
+def rules(port: int, web: bool) -> list[dict[str, Any]]:
+    """The rules by which a network fails, Meta's or that of WhatsApp `web`. Raises `NotRunning`."""
+    return list(_request("GET", port, _behaviour(web)).json()["behaviours"])
+
+
+def add_rule(port: int, web: bool, rule: dict[str, Any]) -> None:
+    """Adds a rule. Raises `NotRunning`, and `UsageError` with the sandbox's answer."""
+    _checked(_request("POST", port, _behaviour(web), json=rule))
+
+
+def delete_rules(port: int, web: bool) -> None:
+    """Deletes all rules of a network. Raises `NotRunning`."""
+    _checked(_request("DELETE", port, _behaviour(web)))
+
+
+def fail_page(port: int, number: str, failure: str, fields: dict[str, Any]) -> None:
+    """Lets the page of a linked number fail, such as `crash`. Raises `NotRunning`, and `UsageError`."""
+    _checked(_request("POST", port, f"wa/{failure}", json={"number": number} | fields))
+
+
+def _behaviour(web: bool) -> str:
+    return "wa/behaviour" if web else "behaviour"
+
+
+def _checked(answer: requests.Response) -> None:
+    if not answer.ok:
+        raise _refusal(answer.json())
 
 
 def _request(method: str, port: int, path: str, **options: Any) -> requests.Response:

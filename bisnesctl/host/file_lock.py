@@ -52,14 +52,14 @@ def is_held(path: Path) -> bool:
 
 
 def write_holder(descriptor: int, words: str) -> None:
-    """Notes who holds the lock. A full disk prevents nothing."""
+    """Notes the holder of the lock. A full disk prevents nothing."""
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, words.encode(), 0)
 
 
 def holder(path: Path) -> str:
-    """Who holds the lock; empty if that is not known."""
+    """The holder of the lock; empty if it is not known."""
     with contextlib.suppress(OSError):
         return path.read_text(errors="replace").strip()
     return ""

@@ -37,6 +37,8 @@ class Access:
     role: Role | None
     #: Whether a person of one company may open it; it then shows that company only.
     company: bool = False
+    #: Bytes of its form, at most; None: as every other page.
+    max_form: int | None = None
 
     def allows(self, person: Person) -> bool:
         """Whether this person may open it."""
@@ -47,11 +49,14 @@ class NotSignedIn(Exception):
     """The page needs somebody who is signed in."""
 
 
-def needs(role: Role, company: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Declares the role of a view. `company`: people of one company may open it too, and see only that company."""
+def needs(role: Role, company: bool = False, max_form: int | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declares the role of a view. `company`: people of one company may open it too, and see only that company.
+
+    `max_form`: bytes of its form, at most, if it takes files.
+    """
 
     def declare(view: Callable[P, R]) -> Callable[P, R]:
-        setattr(view, _ATTRIBUTE, Access(role, company))
+        setattr(view, _ATTRIBUTE, Access(role, company, max_form))
         return view
 
     return declare
@@ -97,6 +102,8 @@ def attach(app: Flask, store: PeopleStore) -> None:
             raise NotSignedIn
         if not access.allows(g.sign_in.person):
             raise Forbidden
+        if access.max_form is not None:
+            request.max_content_length = access.max_form
         if request.method in _CHANGING and not _has_csrf_token(token):
             raise Forbidden("the form is older than the sign-in: open the page again")
 

@@ -19,7 +19,9 @@ from services.dashboard.pages import (
     account,
     actions,
     alerts,
+    answers,
     audit,
+    chats,
     commands,
     dead_letters,
     events,
@@ -32,8 +34,10 @@ from services.dashboard.pages import (
     preferences,
     processes,
     rollout,
+    sandbox,
     settings,
     sign_in,
+    webhooks,
 )
 from services.dashboard.sources import Sources
 from services.database.connection import Database, DatabaseError, DatabaseUnavailable
@@ -52,8 +56,8 @@ MAX_FORM = 1 << 20
 STATIC_SECONDS = 365 * 86400
 #: Blueprints of the pages.
 PAGES = (
-    sign_in, account, preferences, overview, processes, numbers, messages, dead_letters, alerts, events, rollout,
-    actions, commands, audit, keys, settings, people,
+    sign_in, account, preferences, overview, processes, numbers, chats, answers, messages, dead_letters, webhooks,
+    alerts, events, rollout, sandbox, actions, commands, audit, keys, settings, people,
 )  # fmt: skip
 
 _POLICY = "; ".join(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from bisnesctl.clients.api_client import ApiClient, api_key, api_url
 from bisnesctl.settings import Settings
 from services.dashboard.command_runs import CommandRuns
 from services.dashboard.sources import Sources
@@ -19,6 +20,11 @@ class Context:
     settings: Settings
     sources: Sources
     commands: CommandRuns
+
+    def api(self) -> ApiClient:
+        """A client of the API with the operator's key. Raises `ConfigError` if there is no key."""
+        deployment = self.sources.deployment()
+        return ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
 
 
 def context() -> Context:

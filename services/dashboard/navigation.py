@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from flask import request
 
+from bisnesctl.errors import BisnesError
 from services.dashboard import access, texts
+from services.dashboard.context import context
 
 
 @dataclass(frozen=True)
@@ -18,17 +20,26 @@ class Entry:
 
 #: The endpoints of the pages in the order of the menu. The title of `numbers.index` is the text `menu.numbers_index`.
 PAGES = (
-    "overview.index", "processes.index", "numbers.index", "messages.index", "messages.waiting", "dead_letters.index",
-    "alerts.index", "events.index", "rollout.index", "commands.index", "audit.index", "keys.index", "settings.index",
-    "people.index",
+    "overview.index", "processes.index", "numbers.index", "chats.index", "messages.index", "messages.waiting",
+    "dead_letters.index", "webhooks.index", "alerts.index", "events.index", "rollout.index", "sandbox.index",
+    "commands.index", "audit.index", "keys.index", "settings.index", "people.index",
 )  # fmt: skip
+#: The page that is there only where the sandbox runs.
+SANDBOX = "sandbox.index"
 
 
 def entries() -> list[Entry]:
     """The entries for the request's person."""
-    allowed = [endpoint for endpoint in PAGES if access.can_open(endpoint)]
+    allowed = [each for each in PAGES if access.can_open(each) and (each != SANDBOX or _has_sandbox())]
     current = _nearest(request.endpoint or "", allowed)
     return [Entry(texts.text(f"menu.{name.replace('.', '_')}"), name, name == current) for name in allowed]
+
+
+def _has_sandbox() -> bool:
+    try:
+        return context().sources.deployment().settings.sandbox
+    except BisnesError:  # the page itself says what is wrong with the settings
+        return False
 
 
 def _nearest(endpoint: str, pages: list[str]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from bisnesctl.people.store import PeopleStore
 from services.dashboard import live
 from services.dashboard.app import MAX_FORM, PREFIX, Dashboard
+from services.dashboard.pages.answers import large_form
 from services.http_server.asgi import Receive, Scope, Send
 from services.http_server.service import Service
 from services.runtime.process import Process
@@ -20,7 +21,7 @@ class DashboardService:
     """The ASGI application: live updates on the event loop, all else in threads."""
 
     def __init__(self, app: Dashboard) -> None:
-        self._app, self._service = app, Service(app, MAX_FORM, threads=THREADS)
+        self._app, self._service = app, Service(app, MAX_FORM, threads=THREADS, large_body=large_form)
         self._streams: live.LiveStreams | None = None
         self.counters, self.watchdog = self._service.counters, self._service.watchdog
 

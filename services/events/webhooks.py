@@ -50,6 +50,10 @@ WITH w AS (
 )
 SELECT {_SHOWN} FROM w"""
 _LIST = f"SELECT {_SHOWN} FROM webhook w WHERE company_id = %s ORDER BY created_at, id"
+_PAGE = f"""
+SELECT {_SHOWN} FROM webhook w
+WHERE (%(company)s::text IS NULL OR w.company_id = %(company)s) AND (%(after)s::uuid IS NULL OR w.id > %(after)s::uuid)
+ORDER BY w.id LIMIT %(limit)s"""
 _FIND = f"SELECT {_SHOWN} FROM webhook w WHERE id = %s"
 
 # A change may have fixed a fault: waiting deliveries are tried at once.
@@ -148,6 +152,15 @@ def register(
 def of_company(connection: Connection, company_id: str) -> list[dict[str, Any]]:
     """The company's webhooks, oldest first."""
     return [shown for (shown,) in query(connection, _LIST, (company_id,))]
+
+
+def page(
+    connection: Connection, company_id: str | None, after: str | None, limit: int
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Up to `limit` webhooks of one company or all, oldest first, and the `after` of the next page if there is one."""
+    values = {"company": company_id, "after": after, "limit": limit + 1}
+    found = [shown for (shown,) in query(connection, _PAGE, values)]
+    return found[:limit], found[limit - 1]["id"] if len(found) > limit else None
 
 
 def find(connection: Connection, webhook_id: str) -> dict[str, Any] | None:

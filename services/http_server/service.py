@@ -63,8 +63,11 @@ class Service:
         threads: int = THREADS,
         max_queue: int = MAX_QUEUE,
         share_of: Callable[[Scope], Share] | None = None,
+        large_body: Callable[[str], int | None] = lambda _: None,
     ) -> None:
         """`max_body`: bytes of a body, at most; the application refuses a larger one.
+
+        `large_body`: bytes of a body at a path that takes larger ones; None for all others.
 
         `max_queue`: requests that may wait for threads. `share_of`: the share of a request's caller; without it, all
         requests but those for health are one caller's.
@@ -72,7 +75,7 @@ class Service:
         self.counters = app.counters
         self._max_body, self._hooks, self._share = max_body, hooks or Hooks(), Share("all", threads - HEALTH_THREADS)
         self._bridge, self._bodies, self._admission = WsgiBridge(app, threads), BodyReader(), Admission(max_queue)
-        self._share_of = share_of or self._one_share
+        self._share_of, self._large_body = share_of or self._one_share, large_body
         self.watchdog = Watchdog(self._admission.progress)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,7 +114,8 @@ class Service:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         check_path(scope)
-        body = await self._bodies.read_request(scope, receive, self._max_body)
+        limit = self._large_body(scope["path"]) or self._max_body
+        body = await self._bodies.read_request(scope, receive, limit)
         share = _HEALTH_SHARE if scope["path"].startswith(_HEALTH) else self._share_of(scope)
         async with self._admission.admit(share, network_of(scope), lambda: disconnection(receive)):
             return await self._bridge.run(scope, body)

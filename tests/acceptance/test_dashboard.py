@@ -10,9 +10,9 @@ from tests.support.deployment import Deployment
 from tests.support.waiting import wait_until
 
 PAGES = (
-    "/", "/processes", "/processes/api-0", "/processes/api-0/log", "/numbers", "/numbers/0100-0", "/messages", "/queue",
-    "/dead-letters", "/alerts", "/events", "/rollout", "/commands", "/audit", "/keys", "/settings", "/account",
-    "/people",
+    "/", "/processes", "/processes/api-0", "/processes/api-0/log", "/numbers", "/numbers/0100-0", "/chats",
+    "/chats/0100/60123456789", "/messages", "/queue", "/dead-letters", "/webhooks", "/sandbox", "/alerts", "/events",
+    "/rollout", "/commands", "/audit", "/keys", "/settings", "/account", "/people",
 )  # fmt: skip
 PASSWORD = "correct horse battery"
 
@@ -65,6 +65,8 @@ def test_pages_load_nothing_from_elsewhere_and_break_no_rule(browser: PageBrowse
     for page in PAGES:
         browser.open(address + page)
         browser.find("main h1")
+        ids = browser.driver.execute_script("return [...document.querySelectorAll('[id]')].map((each) => each.id)")
+        assert len(ids) == len(set(ids)), (page, sorted(ids))
     found = [each for each in browser.requests() if not each.startswith(("chrome", "data:"))]
     assert found
     assert {each for each in found if not each.startswith(address)} == set()
@@ -193,6 +195,31 @@ def test_a_stopped_postgresql_is_said_and_the_pages_still_answer(
         deployment.run("start", "postgres")
     browser.open(f"{address}/")
     wait_until(lambda: "Everything is well" in browser.text())
+
+
+def test_a_chat_is_read_live_and_answered(browser: PageBrowser, address: str, deployment: Deployment) -> None:
+    def say(text: str) -> None:
+        deployment.run("sandbox", "say", "--company", "0100", "--from", "60123456001", "--name", "Aina", text)
+
+    def sent() -> list[str]:
+        return [str(each["text"]) for each in deployment.received() if each["to"] == "60123456001"]
+
+    say("Where is my order?")
+    browser.open(f"{address}/chats")
+    wait_until(lambda: "Where is my order?" in browser.text())
+    browser.open(f"{address}/chats/0100/60123456001")
+    wait_until(lambda: "Where is my order?" in browser.text())
+    assert "Anything may be sent until" in browser.text()
+    browser.fill(text="It is on its way.")
+    say("Hello?")
+    wait_until(lambda: "Hello?" in browser.text())
+    assert browser.find("#text").get_attribute("value") == "It is on its way."
+    browser.submit("#answer form button")
+    wait_until(lambda: sent() == ["It is on its way."])
+    wait_until(lambda: "It is on its way." in browser.text_of(".chat"))
+    assert browser.find("#text").get_attribute("value") == ""
+    wait_until(lambda: "read" in browser.text_of(".chat .ours .badge"))
+    assert "send text" in deployment.run("audit", "--who", "aisha").stdout
 
 
 def test_a_person_who_is_removed_sees_nothing_more(deployment: Deployment, address: str) -> None:

@@ -3,7 +3,7 @@
 "use strict"
 
 const live = document.querySelector("[data-live]")
-const state = document.getElementById("state")
+const state = document.getElementById("live-state")
 const stamp = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "medium" })
 const brief = new Intl.DateTimeFormat(document.documentElement.lang, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" })
 

@@ -1,9 +1,11 @@
 """The dashboard's application on a database of the test's own, and people of each role."""
 
+import contextlib
 from dataclasses import dataclass
 from html import unescape
 from re import search
 
+import psycopg2
 import pytest
 from werkzeug.test import Client, TestResponse
 
@@ -13,6 +15,7 @@ from bisnesctl.people.store import PeopleStore
 from bisnesctl.settings import load
 from services.dashboard.app import Dashboard
 from services.database.connection import Database
+from tests.support.api import OPERATOR_KEY, add_company, serving, settings_for
 
 PASSWORD = "correct horse battery"
 HOST = "http://127.0.0.1:3004"
@@ -41,6 +44,10 @@ class Visitor:
     def csrf(self):
         return search(r'name="csrf" value="([0-9a-f]+)"', self.text("/ui/account")).group(1)
 
+    def form_name(self, path):
+        """The name of the form in a page."""
+        return search(r'name="key" value="([0-9a-f]+)"', self.text(path)).group(1)
+
     def text(self, path):
         return unescape(self.get(path).text)
 
@@ -50,6 +57,33 @@ def settings(environment, database, tmp_path):
     (tmp_path / "var").mkdir()
     environment(DATABASE_URL=database)
     return load()
+
+
+@pytest.fixture
+def api(settings, environment, tmp_path, monkeypatch):
+    """The API on the same database, with two companies and the operator's key in the settings of the dashboard."""
+    add_company(settings.database_dsn)
+    (tmp_path / "api").mkdir()
+    with serving(settings_for(settings.database_dsn, tmp_path / "api", MEDIA_PATH=str(tmp_path / "media"))) as url:
+        port = url.rpartition(":")[2]
+        environment(DATABASE_URL=settings.database_dsn, API_PORT=port, OPERATOR_KEY=OPERATOR_KEY)
+        yield url
+
+
+@pytest.fixture
+def rows(settings):
+    """Runs a statement in the database; returns its rows."""
+
+    def run(statement, values=()):
+        with (
+            contextlib.closing(psycopg2.connect(settings.database_dsn)) as connection,
+            connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    return run
 
 
 @pytest.fixture

@@ -65,7 +65,9 @@ def watch(app, visitor, page, use):
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("page", ["/ui/", "/ui/processes", "/ui/commands", "/ui/alerts", "/ui/events", "/ui/numbers"])
+@pytest.mark.parametrize(
+    "page", ["/ui/", "/ui/processes", "/ui/commands", "/ui/alerts", "/ui/events", "/ui/numbers", "/ui/chats"]
+)
 def test_each_live_page_is_sent(app, signed_in, page):
     async def use(client):
         ((name, _),) = await client.events(1)

@@ -49,7 +49,12 @@ def test_the_holder_is_known_and_its_death_releases_the_lock(path: Path) -> None
         assert file_lock.is_held(path)
         descriptor, taken = file_lock.open_file(path), threading.Event()
         assert not file_lock.take(descriptor)
-        waiter = threading.Thread(target=lambda: (file_lock.wait(descriptor), taken.set()))
+
+        def wait() -> None:
+            file_lock.wait(descriptor)
+            taken.set()
+
+        waiter = threading.Thread(target=wait)
         waiter.start()
         assert not taken.wait(0.2)
         other.kill()

@@ -1,0 +1,190 @@
+"""The sandbox, where it runs: write as a customer, scan a QR code, and let the simulated networks fail."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, abort, redirect, request, url_for
+
+from bisnesctl.bots import store, web_sessions
+from bisnesctl.bots.store import Bot
+from bisnesctl.bots.web_sessions import WebSession
+from bisnesctl.clients import sandbox_client
+from bisnesctl.errors import BisnesError, NotRunning, UsageError
+from bisnesctl.people.roles import Role
+from services.dashboard import access, audit, rendering, texts
+from services.dashboard.access import needs
+from services.dashboard.context import context
+from services.database.connection import DatabaseError
+
+pages = Blueprint("sandbox", __name__)
+#: The ways in which messages to Meta fail, with the rules of the simulator.
+META_FAILURES: Mapping[str, Mapping[str, Any]] = {
+    "slow": {"delay_ms": 3000},
+    "refused": {"error_code": 131026},
+    "answer_lost": {"cut": "after_accept"},
+    "not_arrived": {"cut": "before_accept"},
+    "fails_later": {"statuses": ["failed"]},
+    "repeated": {"duplicate_webhooks": 2, "shuffle_webhooks": True},
+    "window_closed": {"enforce_window": True},
+}
+#: The same for messages of WhatsApp Web.
+WEB_FAILURES: Mapping[str, Mapping[str, Any]] = {
+    "web_lost": {"answer": "ignored"},
+    "web_unacknowledged": {"answer": "unacknowledged"},
+    "web_refused": {"answer": "refused"},
+    "web_slow": {"delay_ms": 3000},
+}
+#: The ways in which the page of a linked number fails, with the control of the simulator and its fields.
+PAGE_FAILURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "offline": ("offline", {}), "online": ("offline", {"offline": False}), "hang": ("hang", {}), "crash": ("crash", {}),
+    "leak": ("leak", {}), "reload": ("reload", {}), "conflict": ("conflict", {}), "outdated": ("update", {}),
+    "banned": ("ban", {}), "not_banned": ("ban", {"mode": "MAIN"}), "logout": ("logout", {}),
+}  # fmt: skip
+#: Characters of a text that a rule looks for.
+MAX_MATCH = 200
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The simulated networks as they are now."""
+
+    numbers: list[Bot]
+    #: Sessions that show a QR code.
+    scanning: list[WebSession]
+    devices: list[dict[str, Any]]
+    rules: list[dict[str, Any]]
+    web_rules: list[dict[str, Any]]
+
+
+@pages.get("/sandbox")
+@needs(Role.VIEWER)
+def index() -> Any:
+    """The rules in force, the linked devices, and the forms."""
+    _port()
+    return _page()
+
+
+@pages.post("/sandbox/say")
+@needs(Role.OPERATOR)
+def say() -> Any:
+    """Write to a number as a customer."""
+    port, form = _port(), request.form
+    company, phone = _named(form.get("number", ""))
+    fields = {
+        "from": form.get("sender", "").strip(),
+        "name": form.get("name", "").strip(),
+        "text": form.get("text", ""),
+    }
+
+    def send() -> None:
+        with context().sources.connection() as connection:
+            keys = context().sources.deployment().settings.decryption_keys
+            recipient = sandbox_client.number_of(connection, company, phone, keys)
+        sandbox_client.say(port, recipient.web, fields | {"to": recipient.number})
+
+    if not fields["text"].strip():
+        return _page(400, texts.text("sandbox.empty"))
+    return _change("say as a customer", send, number=form["number"], sender=fields["from"])
+
+
+@pages.post("/sandbox/scan")
+@needs(Role.OPERATOR)
+def scan() -> Any:
+    """Scan the QR code of a number with a phone, or type a pairing code on it."""
+    port, form = _port(), request.form
+    code, phone = form.get("code", "").strip(), form.get("phone", "").strip()
+
+    def link() -> None:
+        if code:
+            sandbox_client.pair(port, code)
+            return
+        company, index = _named(form.get("number", ""))
+        with context().sources.connection() as connection:
+            shown = sandbox_client.qr_of(connection, company, index)
+        sandbox_client.scan(port, phone, lambda: shown, 0)
+
+    return _change("scan", link, number=form.get("number", ""), phone=phone)
+
+
+@pages.post("/sandbox/rules")
+@needs(Role.OPERATOR)
+def add_rule() -> Any:
+    """Let the next messages fail."""
+    port, form = _port(), request.form
+    failure, times, match = form.get("failure", ""), form.get("times", ""), form.get("match", "").strip()[:MAX_MATCH]
+    web = failure in WEB_FAILURES
+    rule = dict((WEB_FAILURES if web else META_FAILURES).get(failure) or abort(400))
+    rule |= {"match": match} if match else {}
+    rule |= {"times": int(times[:6])} if times.isdecimal() and int(times[:6]) > 0 else {}
+    if failure == "refused" and form.get("code", "").isdecimal():
+        rule["error_code"] = int(form["code"][:6])
+    return _change("let messages fail", lambda: sandbox_client.add_rule(port, web, rule), failure=failure)
+
+
+@pages.post("/sandbox/rules/delete")
+@needs(Role.OPERATOR)
+def delete_rules() -> Any:
+    """Let no messages fail any more."""
+    port = _port()
+
+    def delete() -> None:
+        for web in (False, True):
+            sandbox_client.delete_rules(port, web)
+
+    return _change("end failures", delete)
+
+
+@pages.post("/sandbox/page")
+@needs(Role.OPERATOR)
+def fail_page() -> Any:
+    """Let the page of a linked number fail."""
+    port, number = _port(), request.form.get("linked", "")
+    control, fields = PAGE_FAILURES.get(request.form.get("failure", "")) or abort(400)
+    failure = request.form["failure"]
+    return _change("let page fail", lambda: sandbox_client.fail_page(port, number, control, dict(fields)),
+                   number=number, failure=failure)  # fmt: skip
+
+
+def _port() -> int:
+    """The port of the simulators. If they do not run, the page does not exist."""
+    settings = context().sources.deployment().settings
+    return settings.sandbox_port if settings.sandbox else abort(404)
+
+
+def _named(name: str) -> tuple[str, int]:
+    company, _, phone = name.rpartition("-")
+    return (company, int(phone)) if company and phone.isdecimal() and len(phone) < 10 else abort(400)
+
+
+def _change(action: str, change: Callable[[], None], **arguments: str) -> Any:
+    try:
+        change()
+    except BisnesError as error:
+        return _page(400 if isinstance(error, UsageError) else 503, str(error))
+    audit.record(context().settings, access.person().name, f"sandbox: {action}", **arguments)
+    return redirect(url_for("sandbox.index"))
+
+
+def _page(status: int = 200, message: str = "") -> Any:
+    found, problem = None, ""
+    try:
+        found = _networks()
+    except (NotRunning, DatabaseError) as error:
+        problem = str(error).strip()
+    typed = {name: request.form.get(name, "") for name in ("number", "sender", "name", "text", "phone", "match")}
+    return rendering.page(
+        "sandbox.html", status, found=found, problem=problem, message=message, form=typed,
+        meta_failures=META_FAILURES, web_failures=WEB_FAILURES, page_failures=PAGE_FAILURES,
+    )  # fmt: skip
+
+
+def _networks() -> Networks:
+    port = _port()
+    with context().sources.connection() as connection:
+        numbers, sessions = store.find(connection), web_sessions.find(connection)
+    scanning = [each for each in sessions if each.qr is not None]
+    devices = [each for each in sandbox_client.devices(port) if each["linked"]]
+    return Networks(
+        numbers, scanning, devices, sandbox_client.rules(port, web=False), sandbox_client.rules(port, web=True)
+    )
