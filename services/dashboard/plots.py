@@ -11,6 +11,8 @@ from bisnesctl.series.reading import Values, Window
 
 #: The size of a drawing, in its own units.
 WIDTH, HEIGHT = 1000, 100
+#: The highest value of a plot, at least: below it, all is nothing.
+SMALLEST_TOP = 1e-6
 #: Lines that have a colour of their own.
 MAX_LINES = 8
 
@@ -63,10 +65,14 @@ class Plot:
 
     @property
     def top(self) -> float:
-        """The highest value that has room. The first threshold always has, the others if values come near."""
+        """The highest value that has room. The first threshold and a limit always have, others if values come near."""
         highest = max((each.highest or 0.0 for each in self.lines), default=0.0)
-        limits = sorted(each.value for each in self.thresholds)
-        seen = [each for number, each in enumerate(limits) if number == 0 or highest >= limits[number - 1]]
+        ordered = sorted(self.thresholds, key=lambda each: each.value)
+        seen = [
+            each.value
+            for number, each in enumerate(ordered)
+            if number == 0 or each.kind == "limit" or highest >= ordered[number - 1].value
+        ]
         return _rounded_up(max([highest, *(1.05 * each for each in seen)]) or 1.0)
 
     @property
@@ -108,7 +114,7 @@ class Plot:
 
 def _rounded_up(value: float) -> float:
     """The next value of the form 1, 1.5, 2, 3, 4, 5, 6, 8 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(value))
+    power = 10.0 ** math.floor(math.log10(max(value, SMALLEST_TOP)))
     steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
     return next(step for step in steps if step * power >= value * 0.999999) * power
 

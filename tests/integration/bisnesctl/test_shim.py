@@ -105,8 +105,9 @@ def test_a_child_that_is_spared_stays_with_all_below_it() -> None:
         assert alive(spared)
         wait_until(lambda: descendants(spared))
     finally:
-        for pid in [*descendants(spared), spared]:
-            os.kill(pid, signal.SIGKILL)
+        for pid in [spared, *descendants(spared)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         outer.stdout.close()
 
 

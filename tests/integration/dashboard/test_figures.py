@@ -76,6 +76,7 @@ def test_a_process_has_its_memory_against_its_limit(settings, signed_in):
     text = signed_in(Role.VIEWER).text("/ui/processes/api-0")
     assert "1 MB" in figure(text, "memory")
     assert "warning above" in figure(text, "memory")
+    assert "limit" in figure(text, "memory")
     assert "1 %" in figure(text, "cpu")
 
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bisnesctl.series.reading import Window
@@ -18,6 +18,7 @@ def plot(*lines: Line, thresholds: tuple[Threshold, ...] = (), marks: tuple[floa
 
 
 @given(VALUES)
+@example([5e-324, *[None] * 7])
 def test_every_known_value_is_drawn_within_the_plot(values: list[float | None]) -> None:
     line = Line("x", values)
     made = plot(line)
@@ -35,6 +36,11 @@ def test_the_next_threshold_is_always_seen(highest: float, drawn: list[str]) -> 
     made = plot(Line("x", [highest] * 8), thresholds=(Threshold("warning", 120), Threshold("critical", 600)))
     assert [each.kind for each in made.visible_thresholds] == drawn
     assert all(0 <= made.height(each.value) <= HEIGHT for each in made.visible_thresholds)
+
+
+def test_a_limit_is_always_seen() -> None:
+    made = plot(Line("x", [1.0] * 8), thresholds=(Threshold("warning", 85), Threshold("limit", 100)))
+    assert [each.kind for each in made.visible_thresholds] == ["warning", "limit"]
 
 
 def test_marks_outside_of_the_window_are_not_drawn() -> None:
