@@ -77,7 +77,7 @@ def test_a_process_that_cannot_serve_fails(tmp_path, database) -> None:
 
 
 @pytest.fixture
-def errors(tmp_path: Path) -> Path:
+def errors(tmp_path) -> Path:
     """The standard error of the process."""
     return tmp_path / "errors"
 
