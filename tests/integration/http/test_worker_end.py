@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -77,23 +76,16 @@ def test_a_process_that_cannot_serve_fails(tmp_path, database) -> None:
 
 
 @pytest.fixture
-def errors(tmp_path) -> Path:
-    """The standard error of the process."""
-    return tmp_path / "errors"
-
-
-@pytest.fixture
-def impatient_server(tmp_path, database, errors: Path, monkeypatch) -> Iterator[HttpServer]:
+def impatient_server(tmp_path, database, monkeypatch) -> Iterator[HttpServer]:
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--timeout 4 --graceful-timeout 2")
-    settings = settings_in(tmp_path, DATABASE_URL=database)
-    with errors.open("w") as stream, http_server(settings, APP, "api", "/health", stream) as found:
+    with http_server(settings_in(tmp_path, DATABASE_URL=database), APP, "api", "/health") as found:
         yield found
 
 
-def test_an_event_loop_that_hangs_is_the_end(impatient_server: HttpServer, errors: Path) -> None:
+def test_an_event_loop_that_hangs_is_the_end(capfd: pytest.CaptureFixture[str], impatient_server: HttpServer) -> None:
     with impatient_server.connect(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n"):
         assert impatient_server.process.wait(4 * HANG_SECONDS) == 1
-    assert "mortal_app.py" in errors.read_text()  # where it hung
+    assert "mortal_app.py" in capfd.readouterr().err  # where it hung
 
 
 def test_a_request_that_never_ends_does_not_prevent_a_stop(impatient_server: HttpServer) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 import psutil
 import requests
@@ -50,8 +49,8 @@ class Port:
 class HttpServer(Port):
     """One process under gunicorn."""
 
-    def __init__(self, settings: Settings, app: str, process: str, health: str, errors: IO[str] | None = None) -> None:
-        """`health`: a path that is answered as soon as the process serves. `errors`: its standard error."""
+    def __init__(self, settings: Settings, app: str, process: str, health: str) -> None:
+        """`health`: a path that is answered as soon as the process serves."""
         super().__init__(free_port())
         words = ("-c", CONFIG, "--no-control-socket", "-b", f"127.0.0.1:{self.port}", app)
         self.process = subprocess.Popen(
@@ -59,7 +58,6 @@ class HttpServer(Port):
             env=os.environ
             | {"BISNES_ENV": str(settings.env_file), "BISNES_PROCESS": process, "BISNES_INSTANCE": process},
             cwd=ROOT,
-            stderr=errors,
         )
         eventually(lambda: self.process.poll() is not None or self._answers(health))
         assert self.process.poll() is None
@@ -88,11 +86,9 @@ class HttpServer(Port):
 
 
 @contextlib.contextmanager
-def http_server(
-    settings: Settings, app: str, process: str, health: str, errors: IO[str] | None = None
-) -> Iterator[HttpServer]:
+def http_server(settings: Settings, app: str, process: str, health: str) -> Iterator[HttpServer]:
     """A process that runs within the context."""
-    server = HttpServer(settings, app, process, health, errors)
+    server = HttpServer(settings, app, process, health)
     try:
         yield server
     finally:
