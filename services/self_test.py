@@ -34,20 +34,20 @@ READY_PATH, BASE_URL = "/health/ready", "http://127.0.0.1"
 def _api(process: Process) -> Any:
     from services.api.app import create_app
     from services.api.context import connect
-    from services.wakeup_sender import WakeupSender
+    from services.wakeups import WakeupSender
 
     return create_app(connect(process.settings, WakeupSender(process.settings.redis_dsn)))
 
 
 def _receiver(process: Process) -> Any:
     from services.connectors.meta.receiver import Receiver
-    from services.wakeup_sender import WakeupSender
+    from services.wakeups import WakeupSender
 
     return Receiver(process.settings, process.database, WakeupSender(process.settings.redis_dsn))
 
 
 def _manager(process: Process) -> Any:
-    from services.wakeup_sender import WakeupSender
+    from services.wakeups import WakeupSender
     from services.wwebjs_manager import Manager, connect
 
     return Manager(connect(process.settings, WakeupSender(process.settings.redis_dsn)))

@@ -6,9 +6,8 @@ import time
 import dramatiq
 import pytest
 
-from services.wakeup_sender import WakeupSender
-from services.wakeups import ACTORS, NAMESPACE, MarkerClearer, SessionWakeup, session_queue
 from services.waking_broker import WakingBroker
+from services.wakeups import ACTORS, NAMESPACE, MarkerClearer, SessionWakeup, WakeupSender, session_queue
 from tests.support.waiting import HANG_SECONDS, Patience, wait_until
 
 QUEUE = "meta-webhooks"
@@ -74,11 +73,7 @@ def test_a_flushed_redis_serves_new_wakeups(broker, served, redis_server):
 
 
 def test_a_session_is_woken_only_for_its_own_bot(broker, redis_server):
-    hints, bell, other = (
-        WakeupSender(redis_server.url),
-        SessionWakeup(redis_server.url, 7),
-        SessionWakeup(redis_server.url, 8),
-    )
+    hints, bell, other = WakeupSender(redis_server.url), SessionWakeup(redis_server.url, 7), SessionWakeup(redis_server.url, 8)
     for _ in range(3):
         hints.notify(session_queue(7))
         assert wait_until(lambda: bell.wait(1))

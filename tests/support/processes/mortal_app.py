@@ -1,4 +1,4 @@
-"""An HTTP process that ends on request (`GET /exit/<status>`), or hangs: its loop (`/hang`), or a thread (`/slow`)."""
+"""An HTTP process that ends on request, `GET /exit/<status>`, or hangs: `GET /hang`, and `GET /slow` for its threads."""
 
 import os
 import threading
@@ -32,7 +32,7 @@ class MortalService(Service):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("path") == "/hang":
-            time.sleep(HOUR_SECONDS)  # not a turn of the loop
+            time.sleep(HOUR_SECONDS)  # noqa: ASYNC251 - this is the hang
         await super().__call__(scope, receive, send)
 
 
