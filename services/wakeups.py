@@ -3,15 +3,20 @@
 A wake-up has no content, is coalesced with others, and may be lost: workers and sessions look for due work every
 second. Workers are woken by Dramatiq after webhooks were stored, the one process of a WhatsApp Web session by a list of
 its own. Messages for workers are announced by PostgreSQL (`services.outbox.on_call`).
-
-The Redis client and Dramatiq take 7 MiB, so only what uses them imports them: a process that wakes nobody does without.
 """
 
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import dramatiq
+import redis
 import structlog
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.errors import ConnectionClosed
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 #: The prefix of our names in Redis.
 NAMESPACE = "bisnes"
@@ -25,8 +30,16 @@ SESSION_ANSWER_TIMEOUT_SECONDS = 4
 MARKER_SECONDS = 1.0
 #: Seconds for which a caller waits until its wake-up marker is cleared.
 CLEAR_WAIT_SECONDS = 0.05
+#: Seconds for which an idle consumer blocks before it looks for abandoned wake-ups.
+IDLE_WAIT_SECONDS = 10
+#: Milliseconds for which an idle thread waits for a wake-up before it looks whether it must end.
+IDLE_THREAD_WAIT_MS = 10_000
+#: Seconds between two looks of a consumer whose process has as many wake-ups as it may have.
+FULL_WAIT_SECONDS = 0.05
 #: Seconds for which a session's wake-up is kept if its process does not wait for it.
 SESSION_WAKEUP_SECONDS = 60
+#: Threads that serve wake-ups: one applies webhooks, the other notes further wake-ups.
+THREADS = 2
 #: The actor of each queue.
 ACTORS = {"meta-webhooks": "process-webhooks"}
 
@@ -45,10 +58,6 @@ def client(url: str, seconds: float = ANSWER_TIMEOUT_SECONDS) -> Any:
 
     A command retries once if its connection turns out to be closed, and never after a timeout.
     """
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
     retry: Any = Retry(NoBackoff(), 1, (redis.ConnectionError,))
     pool = redis.ConnectionPool.from_url(
         url, socket_timeout=seconds, socket_connect_timeout=CONNECT_TIMEOUT_SECONDS, retry=retry
@@ -61,12 +70,64 @@ def session_queue(bot_id: int) -> str:
     return f"wwebjs-messages.{bot_id}"
 
 
+class WakingBroker(RedisBroker):
+    """A Redis broker whose idle consumers block until something is enqueued, instead of polling. Redis 6.2 or newer.
+
+    Idle latency is the network's (dramatiq's own consumers back off up to a second), at next to no CPU.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        blocking = client(url, IDLE_WAIT_SECONDS + ANSWER_TIMEOUT_SECONDS)
+        super().__init__(client=blocking, namespace=NAMESPACE, middleware=[], **options)
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue, without Dramatiq's second one for delayed messages: wake-ups are never delayed."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    @property
+    def consumer_class(self) -> type[_RedisConsumer]:
+        return _WakingConsumer
+
+
+class _WakingConsumer(_RedisConsumer):
+    def __init__(self, broker: WakingBroker, queue_name: str, prefetch: int, timeout: int) -> None:
+        super().__init__(broker, queue_name, prefetch, timeout=1)  # its own back-off: a millisecond
+
+    def __next__(self) -> Any:
+        message = super().__next__()
+        if message is None:
+            self._wait()
+        return message
+
+    def _wait(self) -> None:
+        """Block until the queue is not empty, by a command that moves its first entry to where it is."""
+        if self.outstanding_message_count >= self.prefetch:
+            time.sleep(FULL_WAIT_SECONDS)
+            return
+        queue = f"{NAMESPACE}:{self.queue_name}"
+        try:
+            self.broker.client.blmove(queue, queue, IDLE_WAIT_SECONDS, "LEFT", "LEFT")
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise ConnectionClosed(error) from None
+
+
+def serve(broker: WakingBroker, actions: Mapping[str, Callable[[], None]]) -> dramatiq.Worker:
+    """Begin to call a queue's action, by the queue's name, when it is woken; returns what stops that."""
+    for queue_name, action in actions.items():
+        dramatiq.actor(actor_name=ACTORS[queue_name], queue_name=queue_name, broker=broker)(action)
+    worker = dramatiq.Worker(broker, worker_threads=THREADS, worker_timeout=IDLE_THREAD_WAIT_MS)
+    worker.start()
+    return worker
+
+
 class WakeupSender:
     """Wakes workers and sessions. Never raises and never waits for Redis."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._broker: Any = None  # it is made when it is first needed
+    def __init__(self, broker: WakingBroker) -> None:
+        self._broker = broker
         self._pending: set[str] = set()  # queues
         self._lock = threading.Lock()
         self._requested = threading.Event()
@@ -92,11 +153,7 @@ class WakeupSender:
                 self._send(queue_name)
 
     def _send(self, queue_name: str) -> None:
-        import dramatiq
-        import redis
-
         try:
-            self._broker = self._broker or self._connect()
             if not self._broker.client.set(_marker(queue_name), 1, nx=True, px=int(MARKER_SECONDS * 1000)):
                 return
             if actor := ACTORS.get(queue_name):
@@ -110,12 +167,6 @@ class WakeupSender:
                     "redis.unavailable", effect="sessions and workers look for work every second", reason=str(error)
                 )
             self._available = False
-
-
-    def _connect(self) -> Any:
-        from services.waking_broker import WakingBroker
-
-        return WakingBroker(self._url)
 
 
 def _marker(queue_name: str) -> str:
@@ -175,8 +226,6 @@ class SessionWakeup:
 
     def wait(self, seconds: float) -> bool:
         """Whether a wake-up arrives within that time, of at most a few seconds. Without Redis none ever does."""
-        import redis
-
         try:
             wakeup = f"{NAMESPACE}:{self._queue_name}.bell"
             return self._blocking_client.blpop([wakeup], timeout=seconds) is not None

@@ -196,6 +196,7 @@ PROGRAMS: tuple[Program, ...] = (
         shared_socket=True,
         restart_delay=2.0,
         memory=2048,
+        has_children=True,
     ),
     Program(
         "meta",
@@ -208,6 +209,7 @@ PROGRAMS: tuple[Program, ...] = (
         needs="enable_meta",
         max_restarts=20,
         memory=512,
+        has_children=True,
     ),
     Program(
         "meta-worker",
@@ -246,6 +248,7 @@ PROGRAMS: tuple[Program, ...] = (
         restart_delay=5.0,
         min_uptime=30,
         memory=512,
+        has_children=True,
     ),
     Program(
         "wwebjs-session",

@@ -69,9 +69,8 @@ class HttpServer(Port):
 
     @property
     def worker(self) -> psutil.Process:
-        """The process that serves: that of the instance, or below the master of the legacy process."""
-        started = psutil.Process(self.process.pid)
-        return next(iter(started.children()), started)
+        """The process that serves."""
+        return psutil.Process(self.process.pid).children()[0]
 
     def connections(self) -> int:
         """How many connections of clients are open. Its database is on a Unix socket."""
