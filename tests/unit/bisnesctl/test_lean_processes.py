@@ -31,7 +31,7 @@ def test_the_settings_need_no_general_validator(module: str) -> None:
 LATE = {
     "services.api.asgi": ["redis", "dramatiq", "requests", "urllib3"],
     "services.connectors.meta.receiver": ["redis", "dramatiq", "requests", "urllib3", "pydantic"],
-    "services.wwebjs_manager": ["redis", "dramatiq", "requests", "urllib3"],
+    "services.wwebjs_manager": ["services.api.resources", "redis", "dramatiq", "requests", "urllib3"],
     "services.worker": ["requests", "urllib3", "flask"],
     "services.events.__main__": ["redis", "dramatiq", "requests", "urllib3", "flask"],
     "bisnesctl.guard.__main__": ["redis", "requests", "urllib3", "jinja2"],
