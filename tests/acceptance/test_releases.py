@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 
 from bisnesctl.processes import switch_records
 from bisnesctl.processes.supervisor import Supervisor
@@ -17,7 +18,8 @@ from bisnesctl.releases.store import CHECKOUT, Store
 from tests.support import releases
 from tests.support.deployment import Deployment
 from tests.support.steady_load import request, steady_load
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
+from tests.support.web_deployment import COMPANY, WebDeployment
 
 #: Seconds for which a bad release is watched, and those after which one begins to fail.
 WATCH = os.environ.get("RELEASES_WATCH", "30")
@@ -25,7 +27,7 @@ HEALTHY = float(os.environ.get("RELEASES_HEALTHY", "2"))
 #: Requests in a second. docs/how-to/upgrade.md has the outcomes with 100.
 RATE = float(os.environ.get("RELEASES_RATE", "10"))
 #: The beginnings of the names of processes that serve people.
-SERVING = ("api", "meta", "events")
+SERVING = ("api", "meta", "events", "wwebjs", "legacy")
 #: Seconds that slow releases take longer.
 SLOWER = 1.0
 
@@ -49,6 +51,21 @@ def deployment(tmp_path_factory, wheel):
         made.environment |= releases.pip_environment(wheel.parent)
         made.run("start", "--multiprocess", "--sandbox")
         made.add_demo_bot()
+        made.run("release", "install", str(wheel))
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def web_deployment(tmp_path, wheel):
+    """The same with a linked WhatsApp Web number."""
+    made = WebDeployment(tmp_path, HEARTBEAT_INTERVAL="500", META_INSTANCES="1", API_INSTANCES="1")
+    try:
+        made.environment |= releases.pip_environment(wheel.parent)
+        made.run("start", "--multiprocess", "--sandbox")
+        made.add_web_bot(1)
+        made.link(1)
         made.run("release", "install", str(wheel))
         yield made
     finally:
@@ -197,3 +214,32 @@ def test_a_killed_switch_is_undone_by_the_guard(deployment):
     assert serving(deployment) == before
     row = listed(deployment)[number]
     assert (row["state"], "interrupted" in row["reason"]) == ("failed", True)
+
+
+def test_a_switch_takes_sessions_with_it_and_works_in_the_old_process_too(web_deployment):
+    ports = web_deployment.settings.api_port, web_deployment.settings.port
+
+    def send(text, port):
+        answer = requests.post(
+            f"http://127.0.0.1:{port}/api/v2/messages/text/{COMPANY}/60171112222",
+            json={"message": text, "phoneIndex": 1}, headers={"X-Api-Key": web_deployment.key}, params={"wait": 30},
+            timeout=HANG_SECONDS,
+        )  # fmt: skip
+        assert answer.status_code in (200, 202), answer.text  # on a busy machine it takes longer than the wait
+
+    web_deployment.run("release", "switch", "1", "--watch", "3")
+    assert serving(web_deployment) == {1}
+    web_deployment.wait_for("WORKING", 1)
+    send("from release 1", ports[0])
+    web_deployment.run("rollback")
+    assert serving(web_deployment) == {1}
+    send("from its old process", ports[1])
+    web_deployment.run("release", "switch", "0", "--watch", "3")
+    assert serving(web_deployment) == {CHECKOUT}
+    send("from the old process of the checkout", ports[1])
+    texts = ["from release 1", "from its old process", "from the old process of the checkout"]
+    wait_until(
+        lambda: [each["body"] for each in web_deployment.arrived(web_deployment.numbers[1])] == texts, 120,
+        lambda: f"{web_deployment.statuses()}\n{web_deployment.logs()}",
+    )  # fmt: skip
+    wait_until(lambda: {row["status"] for row in web_deployment.status().values()} == {"healthy"}, 120)

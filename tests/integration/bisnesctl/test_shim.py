@@ -93,17 +93,19 @@ def test_orphans_of_a_command_that_ended_are_gone() -> None:
 
 
 def test_a_child_that_is_spared_stays_with_all_below_it() -> None:
-    script = FAMILY.format("sh -c 'sleep 601; true' spared-child & echo $!; exit 3")
+    script = FAMILY.format("sh -c 'echo $$; sleep 601; true' spared-child & wait")  # it prints once it has its name
     outer = subprocess.Popen(
         [*SHIM, "--spare=spared-child", str(HANG_SECONDS), "sh", "-c", script], stdout=subprocess.PIPE, text=True
     )
     assert outer.stdout is not None
     orphan, child, _, _, spared = (int(line or 0) for line in (outer.stdout.readline().strip() for _ in range(5)))
     try:
-        assert outer.wait(HANG_SECONDS) == 3
+        wait_until(lambda: descendants(spared))
+        outer.terminate()
+        assert outer.wait(HANG_SECONDS) == -signal.SIGTERM
         assert not any(map(alive, [orphan, child]))
         assert alive(spared)
-        wait_until(lambda: descendants(spared))
+        assert descendants(spared)
     finally:
         for pid in [spared, *descendants(spared)]:
             with contextlib.suppress(ProcessLookupError):
