@@ -13,7 +13,7 @@ from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF
 from bisnesctl.processes.switch_records import SwitchRecord
 from bisnesctl.release import RECORD
-from bisnesctl.releases import programs
+from bisnesctl.releases import checks, programs
 from bisnesctl.releases.install import install, remove_unfinished
 from bisnesctl.releases.live import LiveSteps, find_checkout, tolerant
 from bisnesctl.releases.programs import Report
@@ -35,6 +35,7 @@ def switch_to(deployment: Deployment, number: int, watch_seconds: float, report:
     with store.lock():
         settle_interrupted(deployment, store, report)
         target = store.get(number)
+        checks.refuse_rollout(deployment)
         _switch(deployment, store, target, watch_seconds, report)
     return target
 

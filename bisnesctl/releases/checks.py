@@ -6,13 +6,15 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bisnesctl.errors import Conflict, StartFailed
+from bisnesctl.database import postgres
+from bisnesctl.errors import Conflict, DatabaseUnavailable, MigrationsPending, StartFailed
 from bisnesctl.host import process_environment
 from bisnesctl.lifecycle import self_tests
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.releases import contract
 from bisnesctl.releases.programs import clean_environment, run
 from bisnesctl.releases.store import CHECKOUT, PACKAGES, InstalledRelease
+from bisnesctl.rollout import state
 
 #: Seconds that a program which only loads modules may take.
 LOAD_TIMEOUT_SECONDS = 90
@@ -50,6 +52,22 @@ def check(deployment: Deployment, release: InstalledRelease, running: InstalledR
         self_tests.prove(deployment, deployment.active(), report, release.python)
     else:
         _load(release, _SERVICES)
+
+
+def refuse_rollout(deployment: Deployment) -> None:
+    """Raises `Conflict` while bots move to another side: the rollout would take the restarts for faults and go back."""
+    if not deployment.supervisor.running():
+        return
+    try:
+        with postgres.connected(deployment.settings.database_dsn) as connection:
+            found = state.active(connection)
+    except (DatabaseUnavailable, MigrationsPending):
+        return  # nothing drives a rollout then; what is wrong with the database, the next checks say
+    if found is not None:
+        raise Conflict(
+            f"rollout {found.id} is under way, and would take the restarts for faults: `bisnesctl rollout status`; let "
+            "it end, or `bisnesctl rollout abort` it"
+        )
 
 
 def _check_packages(release: InstalledRelease) -> None:

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from bisnesctl.audit.origin import ACTOR_VARIABLE, ORIGIN_VARIABLE
-from bisnesctl.host import disk
+from bisnesctl.host import disk, file_lock
 from bisnesctl.settings import Settings
 
 #: The folder of records, below the home.
@@ -30,6 +30,8 @@ MAX_RUNS = 200
 MAX_OUTPUT = 64 << 10
 #: Seconds for a preview.
 PREVIEW_SECONDS = 20.0
+#: Seconds that the process of a run may take until it has locked its output.
+START_SECONDS = 20.0
 _ID = re.compile(r"[0-9]{10}-[0-9a-f]{8}")
 
 
@@ -45,8 +47,10 @@ class CommandRun:
     company: str | None
     began_at: float
     ended_at: float | None = None
-    #: The exit code; None while it runs, or if it was killed.
+    #: The exit code; None while it runs.
     exit_code: int | None = None
+    #: Whether its process ended without a word, for example because of a SIGKILL or a restart of the machine.
+    lost: bool = False
 
     @property
     def line(self) -> str:
@@ -88,13 +92,14 @@ class CommandRuns:
 
     def find(self, run_id: str) -> CommandRun | None:
         """The run of this id."""
-        return _read(self._folder / f"{run_id}.json") if _ID.fullmatch(run_id) else None
+        run = _read(self._folder / f"{run_id}.json") if _ID.fullmatch(run_id) else None
+        return run and self._seen(run)
 
     def recent(self, count: int, company: str | None) -> list[CommandRun]:
         """The last runs, the newest first. `company`: only those of its people."""
         files = sorted(self._folder.glob("*.json"), reverse=True)
         found = (run for file in files if (run := _read(file)) is not None and company in (None, run.company))
-        return list(islice(found, count))
+        return [self._seen(each) for each in islice(found, count)]
 
     def output(self, run_id: str) -> str:
         """The end of what a run printed."""
@@ -104,6 +109,11 @@ class CommandRuns:
             file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_OUTPUT))
             return file.read(MAX_OUTPUT).decode(errors="replace")
         return ""
+
+    def _seen(self, run: CommandRun) -> CommandRun:
+        begins = time.time() - run.began_at < START_SECONDS
+        lost = run.ended_at is None and not begins and not file_lock.is_held(self._folder / f"{run.id}.log")
+        return replace(run, lost=lost)
 
     def _environment(self) -> dict[str, str]:
         # A process with the variables of supervisord counts as one that supervisord started.
@@ -135,8 +145,12 @@ def _read(file: Path) -> CommandRun | None:
 
 
 def main() -> None:
-    """Runs the command of a record, which is the only argument, and notes its end there."""
+    """Runs the command of a record, which is the only argument, and notes its end there.
+
+    Until then, it locks the output, so that the dashboard knows that it lives.
+    """
     file = Path(sys.argv[1])
+    file_lock.take(file_lock.open_file(file.with_suffix(".log")))
     run = _read(file)
     if run is None:
         raise SystemExit(f"{file} is no record of a command")
