@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +67,9 @@ def test_a_start_waits_for_orphans_but_ends_the_evaluator_which_waits_for_an_ale
 def test_a_postgresql_that_does_not_end_is_stopped_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_in(tmp_path)
     monkeypatch.setattr(preflight, "POSTGRES_TIMEOUT_SECONDS", 1.0)
-    deaf = ("sh", "-c", "trap '' INT TERM; exec sleep 600")  # which SIGQUIT ends
+    code = "import signal as s, time; s.signal(s.SIGINT, s.SIG_IGN); s.signal(s.SIGTERM, s.SIG_IGN)"
+    code += "; s.signal(s.SIGQUIT, s.SIG_DFL); time.sleep(600)"
+    deaf = (sys.executable, "-c", code)  # which SIGQUIT ends, even if this process ignores it
     with started_by(settings, f"unix://{paths.supervisor_socket(settings.run_dir)}", "postgres", deaf) as child:
         wait_for_orphans(settings, print)
         assert not process_stat.is_alive(child)

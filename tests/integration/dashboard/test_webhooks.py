@@ -164,6 +164,6 @@ def test_a_viewer_calls_no_webhook(signed_in, webhook, delivered, rows):
     assert rows("SELECT status FROM webhook_delivery") == [("dead",)]
 
 
-@pytest.mark.parametrize("name", ["1", "01934f7e-0000-7000-8000-000000000000", "%00"])
+@pytest.mark.parametrize("name", ["1", "01934f7e-0000-7000-8000-000000000000"])
 def test_what_is_no_webhook_is_not_found(api, signed_in, name):
     assert signed_in().get(f"/ui/webhooks/{name}").status_code == 404

@@ -16,17 +16,25 @@ from tests.support.deployment import free_ports
 from tests.support.waiting import wait_until
 
 
+#: Ports that programs have unless a test gives them others.
+_DEFAULT_PORTS = {field.default for name, field in Settings.model_fields.items() if name.endswith("port")}
+
+
+def _own_port(found: re.Match[str]) -> str:
+    return str(free_ports(1)[0]) if int(found[0]) in _DEFAULT_PORTS else found[0]
+
+
 @contextlib.contextmanager
 def supervised(settings: Settings, more: str = "") -> Iterator[Supervisor]:
     """supervisord with the programs of these settings, none of which runs, and with `more` sections.
 
-    The sockets of the programs have ports of their own, since several tests run at once.
+    Programs with default ports get others, since several tests run at once.
     """
     deployment = open_deployment(settings)
     make_folders(settings)
     write_config(settings, deployment.instances, settings.run_dir, embedded_servers.command_variables(settings))
     text = deployment.config.read_text().replace("autostart = true", "autostart = false")
-    text = re.sub(r"(?<=^socket = tcp://127\.0\.0\.1:)\d+$", lambda _: str(free_ports(1)[0]), text, flags=re.MULTILINE)
+    text = re.sub(r"(?<=^socket = tcp://127\.0\.0\.1:)\d+$", _own_port, text, flags=re.MULTILINE)
     deployment.config.write_text(text + more)
     supervisor.launch(
         deployment.supervisor, deployment.config, False, {**os.environ, "BISNES_ENV": str(settings.env_file)}
