@@ -14,6 +14,7 @@ from bisnesctl.cli.app import (
     checked_deployment,
     example,
     started_deployment,
+    usable_deployment,
     usable_settings,
 )
 from bisnesctl.errors import BisnesError
@@ -138,7 +139,9 @@ def clean_up(quiet: Quiet = False) -> None:
     from bisnesctl.processes.deployment import Condition
     from bisnesctl.terminal import output
 
-    deployment, outcome = started_deployment(), None
+    deployment, outcome = usable_deployment(), None
+    if deployment.settings.embedded_postgres:
+        deployment.check_started()
     files = remove_files(deployment)
     try:
         # An embedded PostgreSQL that is stopped has nobody who waits for it.

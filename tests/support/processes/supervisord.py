@@ -15,7 +15,6 @@ from bisnesctl.settings import Settings
 from tests.support.deployment import free_ports
 from tests.support.waiting import wait_until
 
-
 #: Ports that programs have unless a test gives them others.
 _DEFAULT_PORTS = {field.default for name, field in Settings.model_fields.items() if name.endswith("port")}
 
