@@ -32,7 +32,7 @@ def test_a_run_whose_process_was_killed_is_shown_as_such(runs, settings, signed_
     monkeypatch.setattr(command_runs, "START_SECONDS", 0.0)
     with file_lock.attempt(record.with_suffix(".log")):
         assert not runs.find(begun.id).lost
-    assert runs.find(begun.id).lost
+    wait_until(lambda: runs.find(begun.id).lost)  # once the process of the run has ended too
     viewer = signed_in(Role.VIEWER)
     for page in ("/ui/commands", f"/ui/commands/{begun.id}"):
         assert "It was interrupted" in viewer.text(page)
