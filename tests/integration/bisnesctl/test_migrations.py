@@ -113,6 +113,23 @@ def test_unverified_ids_are_verified_again(empty_database: str, tmp_path: Path) 
     assert run(empty_database, "SELECT bound_number FROM wa_session ORDER BY bot_id") == [("601",), ("602",)]
 
 
+def test_a_pause_that_a_company_made_before_stays_its_own(empty_database: str, tmp_path: Path) -> None:
+    for name in [each for each in NAMES if each < "030"]:
+        (tmp_path / f"{name}.sql").write_text((SQL / f"{name}.sql").read_text())
+    migrations.apply(empty_database, path=tmp_path)
+    run(
+        empty_database,
+        "INSERT INTO phone_configs (company_id, phone_index, connection_type) VALUES ('1', 0, 'meta_direct'),"
+        " ('1', 1, 'meta_direct'), ('1', 2, 'meta_direct'), ('1', 3, 'meta_direct');"
+        "INSERT INTO api_keys (key_hash, prefix, company_id) VALUES ('a', 'own', '1'), ('b', 'operators', NULL);"
+        "UPDATE bot_pace SET paused_at = now(), paused_until = 'infinity', paused_by = (ARRAY['key own…',"
+        " 'key operators…', 'alice', NULL])[phone_index + 1] FROM phone_configs WHERE id = bot_id",
+    )
+    migrations.apply(empty_database)
+    found = run(empty_database, "SELECT paused_by_company FROM bot_pace ORDER BY bot_id")
+    assert found == [(True,), (False,), (False,), (False,)]
+
+
 def test_an_earlier_form_of_the_view_is_replaced(legacy: str, database: str) -> None:
     run(legacy, ISOLATION)
     run(
