@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.alert_watch import ALERT_SECONDS, BUSY, AlertWatch, SentAlerts
+from tests.support.alert_watch import ALERT_SECONDS, AlertWatch, SentAlerts
 from tests.support.deployment import Deployment, descendants
 from tests.support.remote.alert_receiver import AlertReceiver
 from tests.support.waiting import wait_until
@@ -53,11 +53,10 @@ def watch(deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def expect(alerts: SentAlerts, names: tuple[str, ...], begin: Callable[[], object], end: Callable[[], object]) -> None:
     """Stages a trouble, and expects one message about alerts with these beginnings, and one when it is over."""
-    before = len(alerts.events())
-    present = alerts.active()  # what earlier troubles left ends meanwhile
+    before, began = len(alerts.events()), time.time()
 
     def messages(change: str) -> list[list[str]]:
-        return alerts.messages(change, before, names, (*BUSY, *present))
+        return alerts.messages(change, before, names, begun_after=began)
 
     def begun() -> list[list[str]]:
         begin()

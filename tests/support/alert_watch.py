@@ -4,6 +4,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,19 +48,27 @@ class SentAlerts:
             return [json.loads(line) for line in self.file.read_text().splitlines()]
         return []
 
-    def active(self) -> tuple[str, ...]:
-        """The names of the alerts that have fired and are not resolved."""
-        last = {each["name"]: each["change"] for event in self.events() for each in event["alerts"]}
-        return tuple(name for name, change in last.items() if change != "resolved")
-
     def messages(
-        self, change: str, since: int = 0, wanted: tuple[str, ...] = (), ignored: tuple[str, ...] = BUSY
+        self,
+        change: str,
+        since: int = 0,
+        wanted: tuple[str, ...] = (),
+        ignored: tuple[str, ...] = BUSY,
+        begun_after: float = 0.0,
     ) -> list[list[str]]:
-        """For each message with such a change: its alerts that are wanted or not ignored, by their beginnings."""
-        found = []
-        for event in self.events()[since:]:
-            names = [each["name"] for each in event["alerts"] if each["change"] == change]
-            found.append([name for name in names if name.startswith(wanted) or not name.startswith(ignored)])
+        """For each message with such a change: its alerts that are wanted, or neither ignored nor from before.
+
+        `wanted` and `ignored` are beginnings of names. `begun_after`: an alert that is older may end meanwhile, even
+        one that no message named because its group had one a moment ago.
+        """
+
+        def counts(each: dict[str, Any]) -> bool:
+            if each["change"] != change:
+                return False
+            began = datetime.fromisoformat(each["began_at"]).timestamp()
+            return each["name"].startswith(wanted) or (began >= begun_after and not each["name"].startswith(ignored))
+
+        found = [[each["name"] for each in event["alerts"] if counts(each)] for event in self.events()[since:]]
         return [names for names in found if names]
 
 
