@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+import bisnesctl
 from bisnesctl.errors import BisnesError, CannotWrite, ExitCode, NotPermitted
 
 #: New objects after which Python looks for garbage. Most commands end before that; by default, a tenth of their time
 #: would go into searches while modules are imported.
 GARBAGE_THRESHOLD = 200_000
+#: The options that print the version. Alone on the command line, they need none of the command line's modules.
+VERSION_OPTIONS = ("--version", "-V")
 #: The variable with which a shell asks for the words that complete a line.
 COMPLETION = "_BISNESCTL_COMPLETE"
 
@@ -40,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if len(arguments) == 1 and arguments[0] in VERSION_OPTIONS:
+        sys.stdout.write(f"bisnesctl {bisnesctl.__version__}\n")
+        _flush()
+        return int(ExitCode.OK)
     gc.set_threshold(GARBAGE_THRESHOLD)
     if COMPLETION not in os.environ:
         from bisnesctl.releases.hand_over import hand_over

@@ -1,7 +1,8 @@
 """The configuration of gunicorn for all our HTTP processes, which differ by the environment's BISNES_PROCESS.
 
-`gunicorn -c python:services.gunicorn_conf …` reads it. gunicorn's master only starts and stops its worker, and ends
-with it, so nothing of the server is imported here before the fork: that keeps 35 MiB out of each master.
+`gunicorn -c python:services.gunicorn_conf …` reads it. An instance is one process, but for the legacy process: nobody
+restarts that, so gunicorn's master stays above it and starts another worker. Nothing of the server is imported here
+before that fork, which keeps 35 MiB out of the master.
 """
 
 import ctypes
@@ -12,7 +13,7 @@ from typing import Any
 
 from gunicorn.workers.base import Worker
 
-from services.http_server.master import become_master
+from services.http_server.single_process import become_single_process
 
 _program = os.environ.get("BISNES_PROCESS", "api")
 _PR_SET_PDEATHSIG = 1
@@ -20,16 +21,17 @@ _PR_SET_PDEATHSIG = 1
 # One worker to a master: supervisord counts, restarts and limits instances, and acceptance commits in larger groups.
 workers = 1
 graceful_timeout = 8  # seconds; supervisord kills after 10
-timeout = 180  # seconds without a sign of life before a worker is killed; the guard acts, and notes it, before that
+timeout = 180  # seconds without a sign of life before the process ends; the guard acts, and notes it, before that
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 loglevel = "warning"
 
 
 class worker_class(Worker):  # type: ignore[misc]
-    """The setting: what the master makes before the fork. It becomes the server after it."""
+    """The setting: what gunicorn makes, in the legacy process before it forks. It becomes the server afterwards."""
 
     def init_process(self) -> None:
-        """Serve."""
+        """Serve. Garbage is not looked for until the application is loaded."""
+        gc.disable()
         from services.http_server.server import Worker as Server
 
         worker: Any = self
@@ -42,14 +44,13 @@ class worker_class(Worker):  # type: ignore[misc]
 
 
 def on_starting(server: Any) -> None:
-    """End the master with its worker. Nobody restarts the legacy process, so there gunicorn starts another worker."""
+    """Serve in this process, without a master."""
     if _program != "legacy":
-        become_master(server)
+        become_single_process(server)
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """End a worker with its master, however that ends. Garbage is not looked for until the application is loaded."""
-    gc.disable()
+    """End a worker with its master, however that ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() == 1:
         os._exit(1)
@@ -70,7 +71,7 @@ def post_worker_init(worker: Any) -> None:
     worker.instance = process.instance
     database = Database(process.settings.database_dsn, 1, f"{process.instance} heartbeat")
     worker.heartbeat = Heartbeat(
-        process.settings, database, _program, process.instance, os.getppid(), counters, worker.wsgi.watchdog
+        process.settings, database, _program, process.instance, worker.ppid, counters, worker.wsgi.watchdog
     )
     worker.heartbeat.start()
     worker.trust(networks(process.settings.trusted_proxies))

@@ -30,7 +30,8 @@ from services.retention import Retention
 from services.runtime.background_jobs import BackgroundJobs
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
-from services.wakeups import ACTORS, WakeupSender, WakingBroker
+from services.wakeup_sender import WakeupSender
+from services.wakeups import ACTORS
 
 #: Seconds that a stopping process gives the messages in its hand.
 STOP_TIMEOUT_SECONDS = 6.0
@@ -44,7 +45,7 @@ class LocalWakeups:
     channel: Channel
 
     def __init__(self, settings: Settings) -> None:
-        self._sessions = WakeupSender(WakingBroker(settings.redis_dsn))  # without Redis they look every second
+        self._sessions = WakeupSender(settings.redis_dsn)  # without Redis they look every second
 
     def notify(self, queue_name: str) -> None:
         """There is work: webhooks to apply, or something for a session."""

@@ -15,12 +15,12 @@ from werkzeug.test import Client
 
 from services.runtime.process import Process
 
-_SERVER = ("services.gunicorn_conf", "services.http_server.server")
-#: The modules that each program loads.
+_SERVER = ("services.gunicorn_conf", "services.http_server.server", "services.waking_broker", "requests")
+#: The modules that each program loads, those included that it loads when it first needs them.
 MODULES = {
     "api": (*_SERVER, "services.api.asgi"),
     "meta": (*_SERVER, "services.connectors.meta.receiver"),
-    "meta-worker": ("services.worker",),
+    "meta-worker": ("services.worker", "requests"),
     "events": ("services.events.__main__",),
     "wwebjs": (*_SERVER, "services.wwebjs_manager"),
     "wwebjs-session": ("services.connectors.wwebjs.session.process",),
@@ -34,23 +34,23 @@ READY_PATH, BASE_URL = "/health/ready", "http://127.0.0.1"
 def _api(process: Process) -> Any:
     from services.api.app import create_app
     from services.api.context import connect
-    from services.wakeups import WakeupSender, WakingBroker
+    from services.wakeup_sender import WakeupSender
 
-    return create_app(connect(process.settings, WakeupSender(WakingBroker(process.settings.redis_dsn))))
+    return create_app(connect(process.settings, WakeupSender(process.settings.redis_dsn)))
 
 
 def _receiver(process: Process) -> Any:
     from services.connectors.meta.receiver import Receiver
-    from services.wakeups import WakeupSender, WakingBroker
+    from services.wakeup_sender import WakeupSender
 
-    return Receiver(process.settings, process.database, WakeupSender(WakingBroker(process.settings.redis_dsn)))
+    return Receiver(process.settings, process.database, WakeupSender(process.settings.redis_dsn))
 
 
 def _manager(process: Process) -> Any:
-    from services.wakeups import WakeupSender, WakingBroker
+    from services.wakeup_sender import WakeupSender
     from services.wwebjs_manager import Manager, connect
 
-    return Manager(connect(process.settings, WakeupSender(WakingBroker(process.settings.redis_dsn))))
+    return Manager(connect(process.settings, WakeupSender(process.settings.redis_dsn)))
 
 
 def _dashboard(process: Process) -> Any:

@@ -19,7 +19,7 @@ from services.connectors.meta.translation import incoming
 from services.outbox.journal import JournalInUse
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
-from services.wakeups import WakingBroker, serve
+from services.waking_broker import WakingBroker, serve
 
 #: Seconds that a stopping worker gives the messages in its hand; supervisord kills after more.
 STOP_TIMEOUT_SECONDS = 8.0

@@ -20,7 +20,8 @@ from services.http_server.service import Hooks, Service
 from services.media.store import counted_store
 from services.outbox.accept import Acceptor
 from services.runtime.process import Process
-from services.wakeups import Notifier, WakeupSender, WakingBroker
+from services.wakeup_sender import WakeupSender
+from services.wakeups import Notifier
 
 
 class Manager:
@@ -59,5 +60,5 @@ def connect(settings: Settings, notifier: Notifier) -> Context:
 def create_service() -> Service:
     """The application for gunicorn, from the environment's settings."""
     settings = Process.from_environment("wwebjs").settings
-    manager = Manager(connect(settings, WakeupSender(WakingBroker(settings.redis_dsn))))
+    manager = Manager(connect(settings, WakeupSender(settings.redis_dsn)))
     return Service(manager, MAX_BODY, Hooks(manager.start, manager.stop), share_of=manager.callers.share_of)

@@ -8,13 +8,13 @@ import ipaddress
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-import requests
-from requests.auth import AuthBase
-
 from bisnesctl.errors import BisnesError, ExitCode
+
+if TYPE_CHECKING:  # it takes 4 MiB, and most processes never call a provider by it
+    import requests
 
 #: Seconds to connect.
 CONNECT_TIMEOUT_SECONDS = 5
@@ -74,14 +74,14 @@ class Callback:
     verify_token: str
 
 
-class _Credential(AuthBase):
+class _Credential:
     """Sets one header. Used as `auth`, so that a .netrc file cannot replace it."""
 
     def __init__(self, name: str, value: str) -> None:
         self._name = name
         self._value = value
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    def __call__(self, request: "requests.PreparedRequest") -> "requests.PreparedRequest":
         request.headers[self._name] = self._value
         return request
 
@@ -203,6 +203,8 @@ def _path(name: str) -> str:
 
 
 def _call(provider: str, method: str, url: str, secrets: tuple[str, ...], **request: Any) -> JsonObject:
+    import requests
+
     with requests.Session() as session:
         session.trust_env = not _on_this_machine(url)  # never use a proxy for the sandbox
         try:
@@ -308,14 +310,18 @@ def _number(found: JsonObject, *names: str, default: int) -> int:
     return default
 
 
-def _json(answer: requests.Response) -> Any:
+def _json(answer: "requests.Response") -> Any:
+    import requests
+
     try:
         return answer.json()
     except requests.JSONDecodeError:
         return None
 
 
-def _describe(provider: str, error: requests.RequestException) -> str:
+def _describe(provider: str, error: "requests.RequestException") -> str:
+    import requests
+
     if isinstance(error, requests.Timeout):
         return f"{provider} did not answer within {ANSWER_TIMEOUT_SECONDS} seconds"
     if isinstance(error, requests.exceptions.SSLError):

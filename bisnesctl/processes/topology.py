@@ -196,7 +196,6 @@ PROGRAMS: tuple[Program, ...] = (
         shared_socket=True,
         restart_delay=2.0,
         memory=2048,
-        has_children=True,
     ),
     Program(
         "meta",
@@ -209,7 +208,6 @@ PROGRAMS: tuple[Program, ...] = (
         needs="enable_meta",
         max_restarts=20,
         memory=512,
-        has_children=True,
     ),
     Program(
         "meta-worker",
@@ -248,7 +246,6 @@ PROGRAMS: tuple[Program, ...] = (
         restart_delay=5.0,
         min_uptime=30,
         memory=512,
-        has_children=True,
     ),
     Program(
         "wwebjs-session",

@@ -8,33 +8,19 @@ from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import APIBlueprint, OpenAPI
 from pydantic import ValidationError
 
-from services.api import audit, event_schemas
+from services.api import audit
 from services.api.auth import Auth, declare, guard
 from services.api.context import Context
 from services.api.field_names import check_body, of_request
 from services.api.messages.request_fields import json_object
 from services.api.openapi import INFO, SECURITY, Problem
 from services.api.routes import health
-from services.api.routes.bots import bot, bots
-from services.api.routes.events import events
 from services.api.routes.health import Observer
-from services.api.routes.media import media
-from services.api.routes.media_messages import media_messages
-from services.api.routes.messages import messages
-from services.api.routes.queue import queue
-from services.api.routes.quotas import quotas
-from services.api.routes.reactions import reactions
-from services.api.routes.resolutions import resolutions
-from services.api.routes.sessions import session, sessions
-from services.api.routes.webhooks import webhooks
 from services.http_server.errors import answer_errors, invalid_request
 from services.http_server.routing import ExactAddresses
 
-RESOURCES = (
-    *(messages, media_messages, media, reactions, resolutions, bots, bot, queue, sessions, session, webhooks, events),
-    quotas,
-    health.health,
-)
+#: The name of the resource whose presence adds the events to the document.
+WEBHOOKS = "webhooks"
 #: Bytes in a request's body without a file, at most.
 MAX_BODY = 1 << 20
 
@@ -56,7 +42,9 @@ class Api(ExactAddresses, OpenAPI):
     def generate_spec_json(self) -> None:
         """Make the document; an application with webhooks describes the events as well."""
         super().generate_spec_json()  # type: ignore[no-untyped-call]
-        if webhooks.name in self.blueprints:
+        if WEBHOOKS in self.blueprints:
+            from services.api import event_schemas
+
             self.spec_json["webhooks"] = event_schemas.webhooks()
             self.spec_json["components"]["schemas"] |= event_schemas.payload_schemas()
 
@@ -66,8 +54,12 @@ class _Json(DefaultJSONProvider):
     ensure_ascii = False
 
 
-def create_app(context: Context, resources: Iterable[APIBlueprint] = RESOURCES) -> OpenAPI:
-    """The application that serves the resources with `context`. It connects to nothing by itself."""
+def create_app(context: Context, resources: Iterable[APIBlueprint] | None = None) -> OpenAPI:
+    """The application that serves the resources, by default all, with `context`. It connects to nothing by itself."""
+    if resources is None:
+        from services.api.resources import RESOURCES  # the manager of sessions needs three of them
+
+        resources = RESOURCES
     app = Api(
         "services.api",
         info=INFO,

@@ -35,6 +35,7 @@ from services.api.messages import sends
 from services.api.messages.outcomes import Outcomes
 from services.api.messages.request_fields import NAMES, PLAIN, QUERY
 from services.api.messages.sends import PENDING, PREFIX, Reply
+from services.api.resources import RESOURCES
 from services.api.routes.media_messages import body_limit
 from services.database.connection import DatabaseUnavailable
 from services.http_server import refusal, request_ids
@@ -138,7 +139,7 @@ class AsgiApp:
         self._callers = Callers(context.accounts, context.quotas, tuple(self._open_bodies))
         self._uploads = Admission()
         self._bodies = BodyReader()
-        flask: Flask = create_app(context)
+        flask: Flask = create_app(context, RESOURCES)
         self._blueprints(context, flask)
         self._keyed = WsgiBridge(flask, FLASK_THREADS, "flask")
         self._keyless = WsgiBridge(flask, STRANGER_THREADS + HEALTH_THREADS, "keyless")

@@ -12,7 +12,8 @@ from services.outbox.accept import Acceptor
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
-from services.wakeups import Notifier, WakeupSender, WakingBroker
+from services.wakeup_sender import WakeupSender
+from services.wakeups import Notifier
 
 
 @dataclass(frozen=True)
@@ -65,4 +66,4 @@ def _count(counters: Counters, acceptor: Acceptor) -> None:
 def wire(counters: Counters) -> Context:
     """The context of an API process."""
     settings = Process.from_environment("api").settings
-    return connect(settings, WakeupSender(WakingBroker(settings.redis_dsn)), counters)
+    return connect(settings, WakeupSender(settings.redis_dsn), counters)

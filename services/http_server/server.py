@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import faulthandler
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,10 +22,12 @@ from bisnesctl import addresses, release
 from bisnesctl.setting_types import Network
 from services.http_server.protocol import HttpProtocol
 
-#: Seconds for open answers once the process is to end; gunicorn's graceful_timeout kills after two more.
+#: Seconds for open answers once the process is to end; gunicorn's graceful_timeout ends it after two more.
 DRAIN_TIMEOUT_SECONDS = 6
-#: Seconds between two signs of life for gunicorn's master, which waits far longer.
+#: Seconds between two signs of life, without which the process ends at gunicorn's timeout, which is far longer.
 SIGN_OF_LIFE_SECONDS = 30.0
+#: Signals that ask to end, besides SIGTERM and SIGINT.
+_MORE_STOP_SIGNALS = (signal.SIGQUIT, signal.SIGHUP)
 
 log = structlog.get_logger()
 
@@ -51,8 +55,13 @@ class _State(ServerState):
 class Server(UvicornServer):
     """uvicorn's server, which sleeps while there is nothing to do: uvicorn itself wakes ten times a second."""
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, hang_timeout: float, stop_timeout: float) -> None:
+        """Seconds after which the process ends: if the event loop makes no turn, and after a signal that asks to end.
+
+        The stacks of its threads are then written to its log.
+        """
         super().__init__(config)
+        self._hang_timeout, self._stop_timeout = hang_timeout, stop_timeout
         self.server_state = _State()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked_to_exit = asyncio.Event()
@@ -60,13 +69,16 @@ class Server(UvicornServer):
     async def main_loop(self) -> None:
         """Serve until a signal asks to end."""
         self._loop = asyncio.get_running_loop()
+        interval = min(SIGN_OF_LIFE_SECONDS, self._hang_timeout / 4)
         while not await self.on_tick(0):
+            faulthandler.dump_traceback_later(self._hang_timeout, exit=True)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked_to_exit.wait(), SIGN_OF_LIFE_SECONDS)
+                await asyncio.wait_for(self._asked_to_exit.wait(), interval)
+        faulthandler.dump_traceback_later(self._stop_timeout, exit=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called for a signal that asks to end."""
-        super().handle_exit(sig, frame)
+        """Called for a signal that asks to end. After uvicorn's own handler the process would end by that signal."""
+        self.should_exit = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._asked_to_exit.set)
 
@@ -90,8 +102,10 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         """Called by uvicorn_worker, whose own way makes uvicorn's server."""
         self.config.app = self.wsgi
-        server = Server(self.config)
-        self._install_sigquit_handler()
+        server = Server(self.config, self.cfg.timeout, self.cfg.graceful_timeout)
+        for signum in _MORE_STOP_SIGNALS:
+            signal.signal(signum, server.handle_exit)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # gunicorn's master would start a second one
         await server.serve(sockets=self.sockets)
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)

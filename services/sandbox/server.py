@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
-from services.gunicorn_conf import on_starting, post_fork, worker_tmp_dir
+from services.gunicorn_conf import on_starting, worker_tmp_dir
 from services.http_server.asgi import Receive, Scope, Send
 from services.http_server.protocol import HttpProtocol
 from services.http_server.server import Worker
@@ -78,7 +78,7 @@ class Simulators:
 
 
 class Server(BaseApplication):  # type: ignore[misc]
-    """One process with many threads, and gunicorn's master above it."""
+    """One process with many threads."""
 
     def __init__(self, port: int, build: Callable[[], Simulators], close: Callable[[], None]) -> None:
         """`build` and `close` run in the serving process, at its start and at its end."""
@@ -98,7 +98,6 @@ class Server(BaseApplication):  # type: ignore[misc]
             "loglevel": "warning",
             "control_socket_disable": True,
             "on_starting": on_starting,
-            "post_fork": post_fork,
             "worker_exit": lambda server, worker: self._close(),
         }
         for name, value in settings.items():

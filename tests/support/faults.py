@@ -44,18 +44,6 @@ def _process(name: str) -> Fault:
     return lambda deployment: _kill(_pid(deployment, name))
 
 
-def _children(name: str) -> Fault:
-    """SIGKILL everything below it."""
-    return lambda deployment: _kill(pid for parent in _pid(deployment, name) for pid in descendants(parent))
-
-
-def _youngest(name: str) -> Fault:
-    """SIGKILL its youngest descendant: a worker of gunicorn, not the master."""
-    return lambda deployment: _kill(
-        pid for parent in _pid(deployment, name) for pid in sorted(descendants(parent))[-1:]
-    )
-
-
 def _postgres(title: str) -> Fault:
     """SIGKILL PostgreSQL's processes with this in their title; the server recovers from its log."""
 
@@ -127,10 +115,8 @@ def _command(*words: str) -> Fault:
 #: All faults. Those of one process come first, those of servers next, those that concern everything last.
 FAULTS: dict[str, Fault] = {
     "api": _process("api-0"),
-    "api below": _children("api-1"),
-    "api worker": _youngest("api-0"),
+    "second api": _process("api-1"),
     "meta": _process("meta"),
-    "meta worker process": _youngest("meta"),
     "worker 1": _process("meta-worker-1"),
     "worker 2": _process("meta-worker-2"),
     "worker frozen": _frozen("meta-worker-1", WORKER_FREEZE_SECONDS),
@@ -139,7 +125,6 @@ FAULTS: dict[str, Fault] = {
     "guard": _process("guard"),
     "alerts": _process("alerts"),
     "manager": _process("wwebjs"),
-    "manager below": _children("wwebjs"),
     "session": _part("session"),
     "browser": _part("browser"),
     "driver": _part("driver"),

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import requests
-from requests.auth import AuthBase
 
 from bisnesctl.settings import Settings
 from services.connectors.meta.connector import DIALOG360, Provider
 from services.connectors.meta.translation import errors
 from services.message import Bot, Rejected
+
+if TYPE_CHECKING:
+    import requests
 
 #: Limit to connect.
 CONNECT_TIMEOUT_SECONDS = 5
@@ -50,6 +51,8 @@ class MediaClient:
 
     def find(self, bot: Bot, media_id: str) -> RemoteFile:
         """Find the current address of a file. Raises `FileLost` and `FileUnavailable`, which show no secret."""
+        import requests  # it takes 4 MiB, and many workers never receive a file
+
         url = self._provider.file_url(bot, media_id)
         credential = _Header(self._provider.header(bot))
         try:
@@ -83,13 +86,13 @@ class MediaClient:
         return f"{self._dialog360}{parts.path}{f'?{parts.query}' if parts.query else ''}"
 
 
-class _Header(AuthBase):
+class _Header:
     """Sets one header. As `auth`, it also prevents a .netrc from replacing it."""
 
     def __init__(self, line: str) -> None:
         self._name, _, self._value = line.partition(": ")
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    def __call__(self, request: "requests.PreparedRequest") -> "requests.PreparedRequest":
         request.headers[self._name] = self._value
         return request
 

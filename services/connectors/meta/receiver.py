@@ -30,7 +30,8 @@ from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
 from services.runtime.process_overview import ProcessOverview
 from services.runtime.signal_exposition import SignalExposition
-from services.wakeups import Notifier, WakeupSender, WakingBroker
+from services.wakeup_sender import WakeupSender
+from services.wakeups import Notifier
 
 NAME = "meta_webhooks"
 PATH = "/api/meta/webhook"
@@ -201,5 +202,5 @@ class Receiver(ExactAddresses):
 def create_service() -> Service:
     """The application for gunicorn, from the environment's settings."""
     process = Process.from_environment("meta", lambda settings: settings.database_pool_meta_max)
-    wakeups = WakeupSender(WakingBroker(process.settings.redis_dsn))
+    wakeups = WakeupSender(process.settings.redis_dsn)
     return Service(Receiver(process.settings, process.database, wakeups), MAX_BODY)

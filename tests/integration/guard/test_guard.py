@@ -436,10 +436,8 @@ def test_a_process_whose_threads_are_all_stuck_is_restarted(stage):
 def test_a_process_that_cannot_give_a_heartbeat_is_restarted(stage):
     stage.guard()
     pid = jammed(stage)
-    (worker,) = psutil.Process(pid).children()
-    worker.suspend()
+    psutil.Process(pid).suspend()
     restarted(stage, pid, "no heartbeat for")
-    assert not is_alive(worker.pid)
 
 
 def test_a_process_that_serves_is_not_restarted(stage):
@@ -450,12 +448,10 @@ def test_a_process_that_serves_is_not_restarted(stage):
     assert stage.noted("process_hung") == []
 
 
-def test_a_killed_worker_is_the_end_of_its_instance(stage):
-    """gunicorn's master must not start another one silently."""
+def test_a_killed_server_is_the_end_of_its_instance(stage):
     events = stage.guard()
     pid = jammed(stage)
-    (worker,) = psutil.Process(pid).children()
-    worker.kill()
+    os.kill(pid, signal.SIGKILL)
     wait_until(lambda: stage.process("jam").pid not in (0, pid), 60, lambda: str(stage.process("jam")))
     wait_until(lambda: answers("/other"))
     wait_until(lambda: stage.noted("process_restarting"))

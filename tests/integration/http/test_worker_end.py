@@ -1,13 +1,18 @@
-"""A process under gunicorn: its master ends as its worker did, and its worker says when it serves."""
+"""A process under gunicorn: it says when it serves, ends when it is asked to or when it hangs, and has no master."""
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
+from gunicorn.arbiter import Arbiter
 
 from bisnesctl import release
-from tests.support.processes.http_process import HttpServer, http_server
+from tests.support.processes.http_process import CONFIG, ROOT, HttpServer, http_server
 from tests.support.processes.servers import settings_in
 from tests.support.waiting import HANG_SECONDS, wait_until
 
@@ -36,41 +41,66 @@ def test_a_process_logs_once_that_it_serves(tmp_path, database, capfd: pytest.Ca
     assert str(release.installed()) in line
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
-def test_the_master_ends_by_the_signal_that_killed_its_worker(server: HttpServer, signum: signal.Signals) -> None:
-    worker = server.worker
-    worker.send_signal(signum)
-    assert server.process.wait(HANG_SECONDS) == -signum
-    assert not worker.is_running()
+def test_an_instance_is_one_process(server: HttpServer) -> None:
+    assert psutil.Process(server.process.pid).children(recursive=True) == []
 
 
 @pytest.mark.parametrize("status", [0, 1, 77])
-def test_the_master_ends_with_the_exit_status_of_its_worker(server: HttpServer, status: int) -> None:
+def test_a_process_has_the_exit_status_of_its_application(server: HttpServer, status: int) -> None:
     server.ask(f"GET /exit/{status} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert server.process.wait(HANG_SECONDS) == status
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_a_stop_is_a_clean_end(server: HttpServer, signum: signal.Signals) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
+def test_a_stop_is_a_clean_end(tmp_path, server: HttpServer, signum: signal.Signals) -> None:
+    heartbeat = settings_in(tmp_path).heartbeat_dir / "api.json"
+    assert heartbeat.exists()
     server.process.send_signal(signum)
     assert server.process.wait(HANG_SECONDS) == 0
+    assert not heartbeat.exists()
 
 
-def test_a_worker_that_is_asked_to_end_is_replaced(server: HttpServer) -> None:
-    """As gunicorn does on SIGHUP."""
-    before = server.worker
-    server.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: not before.is_running() and server.worker.pid != before.pid)
-    wait_until(lambda: b"ok" in server.ask(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
-    os.kill(server.worker.pid, signal.SIGKILL)
-    assert server.process.wait(HANG_SECONDS) == -signal.SIGKILL
+def test_a_signal_to_start_a_second_master_does_nothing(server: HttpServer) -> None:
+    server.process.send_signal(signal.SIGUSR2)
+    assert b"ok" in server.ask(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert psutil.Process(server.process.pid).children() == []
 
 
-def test_a_worker_that_gives_no_sign_of_life_is_the_end(tmp_path, database, monkeypatch) -> None:
-    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--timeout 2")
-    with http_server(settings_in(tmp_path, DATABASE_URL=database), APP, "api", "/health") as server:
-        server.worker.suspend()
-        assert server.process.wait(4 * HANG_SECONDS) in (-signal.SIGABRT, -signal.SIGKILL)
+def test_a_process_that_cannot_serve_fails(tmp_path, database) -> None:
+    settings = settings_in(tmp_path, DATABASE_URL=database)
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-c", CONFIG, "-b", "127.0.0.1:0", "tests.support.processes.mortal_app:no"],
+        env=os.environ | {"BISNES_ENV": str(settings.env_file)}, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == Arbiter.WORKER_BOOT_ERROR
+    assert "Failed to find attribute 'no'" in done.stderr
+
+
+@pytest.fixture
+def errors(tmp_path: Path) -> Path:
+    """The standard error of the process."""
+    return tmp_path / "errors"
+
+
+@pytest.fixture
+def impatient_server(tmp_path, database, errors: Path, monkeypatch) -> Iterator[HttpServer]:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--timeout 4 --graceful-timeout 2")
+    settings = settings_in(tmp_path, DATABASE_URL=database)
+    with errors.open("w") as stream, http_server(settings, APP, "api", "/health", stream) as found:
+        yield found
+
+
+def test_an_event_loop_that_hangs_is_the_end(impatient_server: HttpServer, errors: Path) -> None:
+    with impatient_server.connect(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n"):
+        assert impatient_server.process.wait(4 * HANG_SECONDS) == 1
+    assert "mortal_app.py" in errors.read_text()  # where it hung
+
+
+def test_a_request_that_never_ends_does_not_prevent_a_stop(impatient_server: HttpServer) -> None:
+    with impatient_server.connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"):
+        assert b"ok" in impatient_server.ask(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        impatient_server.process.terminate()
+        assert impatient_server.process.wait(4 * HANG_SECONDS) == 1
 
 
 def test_the_legacy_process_which_nobody_restarts_replaces_its_worker(tmp_path, database) -> None:

@@ -6,7 +6,9 @@ import time
 import dramatiq
 import pytest
 
-from services.wakeups import ACTORS, NAMESPACE, MarkerClearer, SessionWakeup, WakeupSender, WakingBroker, session_queue
+from services.wakeup_sender import WakeupSender
+from services.wakeups import ACTORS, NAMESPACE, MarkerClearer, SessionWakeup, session_queue
+from services.waking_broker import WakingBroker
 from tests.support.waiting import HANG_SECONDS, Patience, wait_until
 
 QUEUE = "meta-webhooks"
@@ -31,16 +33,16 @@ def served(broker):
     worker.stop(timeout=2000)
 
 
-def test_each_wakeup_after_a_cleared_marker_wakes_the_worker(broker, served):
-    hints, clear = WakeupSender(broker), MarkerClearer(broker.client, QUEUE)
+def test_each_wakeup_after_a_cleared_marker_wakes_the_worker(broker, served, redis_server):
+    hints, clear = WakeupSender(redis_server.url), MarkerClearer(broker.client, QUEUE)
     for _ in range(5):
         hints.notify(QUEUE)
         assert served.acquire(timeout=HANG_SECONDS)
         clear()
 
 
-def test_wakeups_are_coalesced_until_the_marker_is_cleared(broker):
-    hints = WakeupSender(broker)
+def test_wakeups_are_coalesced_until_the_marker_is_cleared(broker, redis_server):
+    hints = WakeupSender(redis_server.url)
     for _ in range(100):
         hints.notify(QUEUE)
     wait_until(lambda: broker.client.llen(f"{broker.namespace}:{QUEUE}"))
@@ -49,7 +51,7 @@ def test_wakeups_are_coalesced_until_the_marker_is_cleared(broker):
 
 
 def test_an_unavailable_redis_blocks_nobody_and_is_used_again_later(broker, served, redis_server):
-    hints = WakeupSender(broker)
+    hints = WakeupSender(redis_server.url)
     redis_server.kill()
     try:
         hints.notify(QUEUE)
@@ -62,8 +64,8 @@ def test_an_unavailable_redis_blocks_nobody_and_is_used_again_later(broker, serv
         hints.notify(QUEUE)
 
 
-def test_a_flushed_redis_serves_new_wakeups(broker, served):
-    hints = WakeupSender(broker)
+def test_a_flushed_redis_serves_new_wakeups(broker, served, redis_server):
+    hints = WakeupSender(redis_server.url)
     hints.notify(QUEUE)
     assert served.acquire(timeout=HANG_SECONDS)
     broker.client.flushall()
@@ -72,7 +74,11 @@ def test_a_flushed_redis_serves_new_wakeups(broker, served):
 
 
 def test_a_session_is_woken_only_for_its_own_bot(broker, redis_server):
-    hints, bell, other = WakeupSender(broker), SessionWakeup(redis_server.url, 7), SessionWakeup(redis_server.url, 8)
+    hints, bell, other = (
+        WakeupSender(redis_server.url),
+        SessionWakeup(redis_server.url, 7),
+        SessionWakeup(redis_server.url, 8),
+    )
     for _ in range(3):
         hints.notify(session_queue(7))
         assert wait_until(lambda: bell.wait(1))
@@ -81,7 +87,7 @@ def test_a_session_is_woken_only_for_its_own_bot(broker, redis_server):
 
 
 def test_wakeups_of_a_session_are_coalesced(broker, redis_server):
-    hints, bell = WakeupSender(broker), SessionWakeup(redis_server.url, 7)
+    hints, bell = WakeupSender(redis_server.url), SessionWakeup(redis_server.url, 7)
     for _ in range(20):
         hints.notify(session_queue(7))
     assert wait_until(lambda: bell.wait(1))
@@ -96,12 +102,12 @@ def test_a_session_waits_without_redis_and_is_woken_again_later(broker, redis_se
         bell.clear_marker()
     finally:
         redis_server.start()
-    WakeupSender(broker).notify(session_queue(7))
+    WakeupSender(redis_server.url).notify(session_queue(7))
     assert wait_until(lambda: bell.wait(1))
 
 
 def test_a_redis_that_hangs_delays_nobody_and_is_used_again_later(broker, served, redis_server):
-    hints, clear = WakeupSender(broker), MarkerClearer(broker.client, QUEUE)
+    hints, clear = WakeupSender(redis_server.url), MarkerClearer(broker.client, QUEUE)
     bell = SessionWakeup(redis_server.url, 7)
     clear()
     bell.clear_marker()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import psutil
 import requests
@@ -49,8 +50,8 @@ class Port:
 class HttpServer(Port):
     """One process under gunicorn."""
 
-    def __init__(self, settings: Settings, app: str, process: str, health: str) -> None:
-        """`health`: a path that is answered as soon as the process serves."""
+    def __init__(self, settings: Settings, app: str, process: str, health: str, errors: IO[str] | None = None) -> None:
+        """`health`: a path that is answered as soon as the process serves. `errors`: its standard error."""
         super().__init__(free_port())
         words = ("-c", CONFIG, "--no-control-socket", "-b", f"127.0.0.1:{self.port}", app)
         self.process = subprocess.Popen(
@@ -58,6 +59,7 @@ class HttpServer(Port):
             env=os.environ
             | {"BISNES_ENV": str(settings.env_file), "BISNES_PROCESS": process, "BISNES_INSTANCE": process},
             cwd=ROOT,
+            stderr=errors,
         )
         eventually(lambda: self.process.poll() is not None or self._answers(health))
         assert self.process.poll() is None
@@ -69,8 +71,9 @@ class HttpServer(Port):
 
     @property
     def worker(self) -> psutil.Process:
-        """The process that serves."""
-        return psutil.Process(self.process.pid).children()[0]
+        """The process that serves: that of the instance, or below the master of the legacy process."""
+        started = psutil.Process(self.process.pid)
+        return next(iter(started.children()), started)
 
     def connections(self) -> int:
         """How many connections of clients are open. Its database is on a Unix socket."""
@@ -85,9 +88,11 @@ class HttpServer(Port):
 
 
 @contextlib.contextmanager
-def http_server(settings: Settings, app: str, process: str, health: str) -> Iterator[HttpServer]:
+def http_server(
+    settings: Settings, app: str, process: str, health: str, errors: IO[str] | None = None
+) -> Iterator[HttpServer]:
     """A process that runs within the context."""
-    server = HttpServer(settings, app, process, health)
+    server = HttpServer(settings, app, process, health, errors)
     try:
         yield server
     finally:

@@ -1,11 +1,16 @@
-"""An HTTP process whose worker ends on request: `GET /exit/<status>`."""
+"""An HTTP process that ends on request (`GET /exit/<status>`), or hangs: its loop (`/hang`), or a thread (`/slow`)."""
 
 import os
+import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
+from services.http_server.asgi import Receive, Scope, Send
 from services.http_server.service import Service
 from services.runtime.heartbeat import Counters
+
+HOUR_SECONDS = 3600
 
 
 class Mortal:
@@ -16,8 +21,19 @@ class Mortal:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if environ["PATH_INFO"].startswith("/exit/"):
             os._exit(int(environ["PATH_INFO"].rpartition("/")[2]))
+        if environ["PATH_INFO"] == "/slow":
+            threading.Event().wait()
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]
 
 
-app = Service(Mortal(), 1000)
+class MortalService(Service):
+    """The application. Its event loop hangs on request."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path") == "/hang":
+            time.sleep(HOUR_SECONDS)  # not a turn of the loop
+        await super().__call__(scope, receive, send)
+
+
+app = MortalService(Mortal(), 1000)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import bisnesctl
 from bisnesctl.__main__ import main
 from bisnesctl.cli.app import app, load_commands
 from bisnesctl.errors import BisnesError, Conflict, ExitCode
@@ -50,6 +51,16 @@ def test_help_imports_nothing_slow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_needs_no_command_line(option: str) -> None:
+    check = (
+        f"import sys; from bisnesctl.__main__ import main; main(['{option}']); "
+        "print([name for name in ('typer', 'rich', 'dataclasses') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"bisnesctl {bisnesctl.__version__}", "[]"]
 
 
 @pytest.mark.parametrize("command", ["status", "stop", "restart api", "health --probe", "why api-0"])

@@ -27,5 +27,23 @@ def test_the_settings_need_no_general_validator(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
+#: Modules that take megabytes, and that a program imports only when it first needs them.
+LATE = {
+    "services.api.asgi": ["redis", "dramatiq", "requests", "urllib3"],
+    "services.connectors.meta.receiver": ["redis", "dramatiq", "requests", "urllib3", "pydantic"],
+    "services.wwebjs_manager": ["services.api.resources", "redis", "dramatiq", "requests", "urllib3"],
+    "services.worker": ["requests", "urllib3", "flask"],
+    "services.events.__main__": ["redis", "dramatiq", "requests", "urllib3", "flask"],
+    "bisnesctl.guard.__main__": ["redis", "requests", "urllib3", "jinja2"],
+    "bisnesctl.alerts.__main__": ["redis", "requests", "urllib3", "jinja2"],
+}
+
+
+@pytest.mark.parametrize("module", LATE)
+def test_a_program_starts_without_what_it_may_never_need(module: str) -> None:
+    check = f"import sys, {module}; print([name for name in {LATE[module]} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_rich_can_still_be_imported_afterwards() -> None:
     subprocess.run([sys.executable, "-c", "import services; import rich.console"], check=True)

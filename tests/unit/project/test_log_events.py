@@ -23,7 +23,6 @@ def test_one_name_has_one_level_in_a_file():
         levels.setdefault((event.path, event.name), set()).add(event.level)
     mixed = {name for name, found in levels.items() if len(found) > 1}
     assert mixed == {
-        ("services/wakeups.py", "redis.unavailable"),  # a session looks for work without Redis
         ("bisnesctl/guard/guard.py", "instance.restart_scheduled"),  # after an end, or on purpose
     }
 
