@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 # One worker to a master: supervisord counts, restarts and limits instances, and acceptance commits in larger groups.
 workers = 1
 graceful_timeout = 8  # seconds; supervisord kills after 10
-timeout = 180  # seconds without a sign of life before the process ends; the guard acts, and notes it, before that
+timeout = 180  # seconds without a sign of life before the legacy process's worker is killed
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 loglevel = "warning"
 

@@ -53,8 +53,8 @@ def _python(words: Sequence[str], is_copy: bool) -> str:
     if any(PurePath(word).name == _SHIM for word in words):
         return "shim, inner" if is_copy else "shim"
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
-    if module == "gunicorn":
-        return "worker of gunicorn" if is_copy else "master of gunicorn"
+    if module == "gunicorn" and is_copy:
+        return "worker of gunicorn"
     script = next((word for word in words[1:] if not word.startswith("-")), words[0])
     name = module.rpartition(".")[2] or PurePath(script).name
     return f"{name}, forked" if is_copy else name

@@ -24,7 +24,7 @@ from services.http_server.protocol import HttpProtocol
 
 #: Seconds for open answers once the process is to end; gunicorn's graceful_timeout ends it after two more.
 DRAIN_TIMEOUT_SECONDS = 6
-#: Seconds between two signs of life, without which the process ends at gunicorn's timeout, which is far longer.
+#: Seconds between two signs of life for gunicorn's master of the legacy process, which waits far longer.
 SIGN_OF_LIFE_SECONDS = 30.0
 #: Signals that ask to end, besides SIGTERM and SIGINT.
 _MORE_STOP_SIGNALS = (signal.SIGQUIT, signal.SIGHUP)
@@ -55,13 +55,13 @@ class _State(ServerState):
 class Server(UvicornServer):
     """uvicorn's server, which sleeps while there is nothing to do: uvicorn itself wakes ten times a second."""
 
-    def __init__(self, config: Any, hang_timeout: float, stop_timeout: float) -> None:
-        """Seconds after which the process ends: if the event loop makes no turn, and after a signal that asks to end.
+    def __init__(self, config: Any, stop_timeout: float) -> None:
+        """`stop_timeout`: seconds after a signal to stop after which the process ends, whatever it does.
 
         The stacks of its threads are then written to its log.
         """
         super().__init__(config)
-        self._hang_timeout, self._stop_timeout = hang_timeout, stop_timeout
+        self._stop_timeout = stop_timeout
         self.server_state = _State()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked_to_exit = asyncio.Event()
@@ -69,15 +69,14 @@ class Server(UvicornServer):
     async def main_loop(self) -> None:
         """Serve until a signal asks to end."""
         self._loop = asyncio.get_running_loop()
-        interval = min(SIGN_OF_LIFE_SECONDS, self._hang_timeout / 4)
         while not await self.on_tick(0):
-            faulthandler.dump_traceback_later(self._hang_timeout, exit=True)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked_to_exit.wait(), interval)
-        faulthandler.dump_traceback_later(self._stop_timeout, exit=True)
+                await asyncio.wait_for(self._asked_to_exit.wait(), SIGN_OF_LIFE_SECONDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called for a signal that asks to end. After uvicorn's own handler the process would end by that signal."""
+        if not self.should_exit:
+            faulthandler.dump_traceback_later(self._stop_timeout, exit=True)
         self.should_exit = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._asked_to_exit.set)
@@ -102,7 +101,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         """Called by uvicorn_worker, whose own way makes uvicorn's server."""
         self.config.app = self.wsgi
-        server = Server(self.config, self.cfg.timeout, self.cfg.graceful_timeout)
+        server = Server(self.config, self.cfg.graceful_timeout)
         for signum in _MORE_STOP_SIGNALS:
             signal.signal(signum, server.handle_exit)
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # gunicorn's master would start a second one

@@ -6,6 +6,7 @@ between them would take memory, and would hide the end of its worker.
 This module imports nothing of the server: gunicorn reads it before the application.
 """
 
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -14,6 +15,12 @@ from gunicorn.arbiter import Arbiter
 
 class SingleProcess(Arbiter):  # type: ignore[misc]
     """Serves in place of starting a worker. Its exit statuses are those of gunicorn."""
+
+    def init_signals(self) -> None:
+        """Called by gunicorn, which would queue signals for its master. A stop during the start ends the process."""
+        self.log.close_on_exec()
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_DFL)
 
     def spawn_worker(self) -> NoReturn:
         """Called by gunicorn to start a worker. Ends the process."""

@@ -20,8 +20,6 @@ THREADS = 600
 MAX_QUEUE = 4096
 #: How long a stopping simulator lets running requests finish; supervisord kills it after 10 seconds.
 STOP_TIMEOUT_SECONDS = 5
-#: Seconds without a turn of the event loop after which the process is killed.
-HANG_SECONDS = 60
 
 #: The key of a request's scope with the function that closes its connection.
 _CLOSE = "sandbox.close"
@@ -92,7 +90,6 @@ class Server(BaseApplication):  # type: ignore[misc]
         settings: dict[str, Any] = {
             "bind": f"127.0.0.1:{self._port}",
             "worker_class": "services.sandbox.server.SimulatorWorker",
-            "timeout": HANG_SECONDS,
             "graceful_timeout": STOP_TIMEOUT_SECONDS,
             "worker_tmp_dir": worker_tmp_dir,
             "loglevel": "warning",

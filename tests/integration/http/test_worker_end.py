@@ -1,5 +1,6 @@
 """A process under gunicorn: it says when it serves, ends when it is asked to or when it hangs, and has no master."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,11 +13,13 @@ import pytest
 from gunicorn.arbiter import Arbiter
 
 from bisnesctl import release
+from services.http_server.watchdog import HUNG_STATUS
 from tests.support.processes.http_process import CONFIG, ROOT, HttpServer, http_server
 from tests.support.processes.servers import settings_in
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 APP = "tests.support.processes.mortal_app:app"
+IMPATIENT = "tests.support.processes.mortal_app:impatient_app"
 
 
 @pytest.fixture
@@ -82,25 +85,48 @@ def errors(tmp_path: Path) -> Path:
     return tmp_path / "errors"
 
 
-@pytest.fixture
-def impatient_server(tmp_path, database, errors: Path, monkeypatch) -> Iterator[HttpServer]:
-    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--timeout 4 --graceful-timeout 2")
+def test_an_event_loop_that_hangs_is_the_end(tmp_path, database, errors: Path) -> None:
     settings = settings_in(tmp_path, DATABASE_URL=database)
-    with errors.open("w") as stream, http_server(settings, APP, "api", "/health", stream) as found:
-        yield found
+    with errors.open("w") as stream, http_server(settings, IMPATIENT, "api", "/health", stream) as server:
+        with server.connect(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n"):
+            assert server.process.wait(4 * HANG_SECONDS) == HUNG_STATUS
+        heartbeat = json.loads((settings.heartbeat_dir / "api.json").read_text())
+    assert "in __call__" in errors.read_text()  # where it hung
+    assert heartbeat["pid"] == server.process.pid
 
 
-def test_an_event_loop_that_hangs_is_the_end(impatient_server: HttpServer, errors: Path) -> None:
-    with impatient_server.connect(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n"):
-        assert impatient_server.process.wait(4 * HANG_SECONDS) == 1
-    assert "mortal_app.py" in errors.read_text()  # where it hung
+@pytest.mark.parametrize("hang", ["/slow", "/hang"])
+def test_a_request_that_never_ends_does_not_prevent_a_stop(tmp_path, database, errors: Path, monkeypatch, hang) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--graceful-timeout 2")
+    settings = settings_in(tmp_path, DATABASE_URL=database)
+    with errors.open("w") as stream, http_server(settings, APP, "api", "/health", stream) as server:
+        with server.connect(f"GET {hang} HTTP/1.1\r\nHost: x\r\n\r\n".encode()):
+            wait_until(lambda: f"begin {hang}" in errors.read_text())
+            server.process.terminate()
+            assert server.process.wait(4 * HANG_SECONDS) == 1
+    assert "mortal_app.py" in errors.read_text()
 
 
-def test_a_request_that_never_ends_does_not_prevent_a_stop(impatient_server: HttpServer) -> None:
-    with impatient_server.connect(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"):
-        assert b"ok" in impatient_server.ask(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        impatient_server.process.terminate()
-        assert impatient_server.process.wait(4 * HANG_SECONDS) == 1
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_ends_a_process_that_is_not_ready(tmp_path, database, signum: signal.Signals) -> None:
+    """gunicorn itself would queue the signal for a master."""
+    slow = tmp_path / "slow.py"
+    slow.write_text(
+        "import time\nfrom services.gunicorn_conf import *\n"
+        "def when_ready(server):\n    print('starting', flush=True)\n    time.sleep(3600)\n"
+    )
+    settings = settings_in(tmp_path, DATABASE_URL=database)
+    with subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "-c", str(slow), "-b", "127.0.0.1:0", APP],
+        env=os.environ | {"BISNES_ENV": str(settings.env_file)}, cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "starting\n"
+            process.send_signal(signum)
+            assert process.wait(HANG_SECONDS) == -signum
+        finally:
+            process.kill()
 
 
 def test_the_legacy_process_which_nobody_restarts_replaces_its_worker(tmp_path, database) -> None:

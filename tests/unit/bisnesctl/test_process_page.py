@@ -32,7 +32,7 @@ SHIM = ["/x/python", "-I", "-S", "/x/bisnesctl/processes/shim.py", "10", *GUNICO
 @pytest.mark.parametrize(
     ("command", "parent", "found"),
     [
-        (GUNICORN, SHIM, "master of gunicorn"),
+        (GUNICORN, SHIM, "gunicorn"),
         (GUNICORN, GUNICORN, "worker of gunicorn"),
         (SHIM, ["python3", "-m", "bisnesctl.processes.supervisord"], "shim"),
         (SHIM, SHIM, "shim, inner"),
