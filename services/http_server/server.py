@@ -56,7 +56,7 @@ class Server(UvicornServer):
     """uvicorn's server, which sleeps while there is nothing to do: uvicorn itself wakes ten times a second."""
 
     def __init__(self, config: Any, stop_timeout: float) -> None:
-        """`stop_timeout`: seconds after a signal to stop after which the process ends, whatever it does.
+        """`stop_timeout`: seconds after a signal to stop after which the process ends in any case.
 
         The stacks of its threads are then written to its log.
         """

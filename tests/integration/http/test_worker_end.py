@@ -99,11 +99,14 @@ def test_an_event_loop_that_hangs_is_the_end(tmp_path, database, errors: Path) -
 def test_a_request_that_never_ends_does_not_prevent_a_stop(tmp_path, database, errors: Path, monkeypatch, hang) -> None:
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--graceful-timeout 2")
     settings = settings_in(tmp_path, DATABASE_URL=database)
-    with errors.open("w") as stream, http_server(settings, APP, "api", "/health", stream) as server:
-        with server.connect(f"GET {hang} HTTP/1.1\r\nHost: x\r\n\r\n".encode()):
-            wait_until(lambda: f"begin {hang}" in errors.read_text())
-            server.process.terminate()
-            assert server.process.wait(4 * HANG_SECONDS) == 1
+    with (
+        errors.open("w") as stream,
+        http_server(settings, APP, "api", "/health", stream) as server,
+        server.connect(f"GET {hang} HTTP/1.1\r\nHost: x\r\n\r\n".encode()),
+    ):
+        wait_until(lambda: f"begin {hang}" in errors.read_text())
+        server.process.terminate()
+        assert server.process.wait(4 * HANG_SECONDS) == 1
     assert "mortal_app.py" in errors.read_text()
 
 
