@@ -46,7 +46,7 @@ def reload(
     from bisnesctl.lifecycle import reload as reloads
     from bisnesctl.lifecycle.relatives import still_stopped
     from bisnesctl.lifecycle.targets import check_own
-    from bisnesctl.processes.topology import EVERYTHING
+    from bisnesctl.processes.selection import EVERYTHING
     from bisnesctl.terminal import preview
 
     selection = selection_of(names, company, bot, kind, state)
