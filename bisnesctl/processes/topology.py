@@ -22,12 +22,12 @@ class Mode(StrEnum):
 
 
 class Kind(StrEnum):
-    """The part of a deployment that a program belongs to."""
+    """The part of a deployment that a program belongs to, in the order in which people see them."""
 
     API = "api"
-    META = "meta"
     WWEBJS = "wwebjs"
     SESSIONS = "sessions"
+    META = "meta"
     EVENTS = "events"
     DASHBOARD = "dashboard"
     #: The guard, the alerts, the embedded servers and the sandbox.
