@@ -9,7 +9,7 @@ from bisnesctl.errors import UsageError
 from bisnesctl.naming import SESSION, SUPERVISORD
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.extras import why_left_out
-from bisnesctl.processes.topology import ALIASES, near_names
+from bisnesctl.processes.selection import ALIASES, near_names
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 #: The ids that providers give to messages: of Meta, and of WhatsApp Web.

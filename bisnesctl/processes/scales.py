@@ -10,7 +10,8 @@ from pathlib import Path
 
 from bisnesctl.errors import UsageError
 from bisnesctl.host import disk
-from bisnesctl.processes.topology import ALIASES, PROGRAMS, Program
+from bisnesctl.processes.selection import ALIASES
+from bisnesctl.processes.topology import PROGRAMS, Program
 from bisnesctl.setting_values import ENVIRONMENT
 from bisnesctl.settings import Settings
 
