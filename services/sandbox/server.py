@@ -20,6 +20,8 @@ THREADS = 600
 MAX_QUEUE = 4096
 #: How long a stopping simulator lets running requests finish; supervisord kills it after 10 seconds.
 STOP_TIMEOUT_SECONDS = 5
+#: Seconds after a signal to stop after which it ends, whether or not requests still run.
+END_TIMEOUT_SECONDS = 8
 
 #: The key of a request's scope with the function that closes its connection.
 _CLOSE = "sandbox.close"
@@ -90,7 +92,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         settings: dict[str, Any] = {
             "bind": f"127.0.0.1:{self._port}",
             "worker_class": "services.sandbox.server.SimulatorWorker",
-            "graceful_timeout": STOP_TIMEOUT_SECONDS,
+            "graceful_timeout": END_TIMEOUT_SECONDS,
             "worker_tmp_dir": worker_tmp_dir,
             "loglevel": "warning",
             "control_socket_disable": True,
