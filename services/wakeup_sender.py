@@ -49,15 +49,14 @@ class WakeupSender:
                 self._send(queue_name)
 
     def _send(self, queue_name: str) -> None:
-        import dramatiq
-        import redis
+        from bisnesctl.host.lean_redis import redis
 
         try:
             self._broker = self._broker or self._connect()
             if not self._broker.client.set(marker(queue_name), 1, nx=True, px=int(MARKER_SECONDS * 1000)):
                 return
-            if actor := ACTORS.get(queue_name):
-                self._broker.enqueue(dramatiq.Message(queue_name, actor, args=(), kwargs={}, options={}))
+            if queue_name in ACTORS:
+                self._broker.wake(queue_name)
             else:
                 _wake_session(self._broker.client, queue_name)
             self._available = True

@@ -41,11 +41,9 @@ def client(url: str, seconds: float = ANSWER_TIMEOUT_SECONDS) -> Any:
 
     A command retries once if its connection turns out to be closed, and never after a timeout.
     """
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
+    from bisnesctl.host.lean_redis import redis
 
-    retry: Any = Retry(NoBackoff(), 1, (redis.ConnectionError,))
+    retry: Any = redis.retry.Retry(redis.backoff.NoBackoff(), 1, (redis.ConnectionError,))
     pool = redis.ConnectionPool.from_url(
         url, socket_timeout=seconds, socket_connect_timeout=CONNECT_TIMEOUT_SECONDS, retry=retry
     )
@@ -108,7 +106,7 @@ class SessionWakeup:
 
     def wait(self, seconds: float) -> bool:
         """Whether a wake-up arrives within that time, of at most a few seconds. Without Redis none ever does."""
-        import redis
+        from bisnesctl.host.lean_redis import redis
 
         try:
             wakeup = f"{NAMESPACE}:{self._queue_name}.bell"

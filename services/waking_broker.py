@@ -4,12 +4,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import dramatiq
-import redis
-from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
-from dramatiq.errors import ConnectionClosed
-
+from bisnesctl.host.lean_imports import without
+from bisnesctl.host.lean_redis import redis
 from services.wakeups import ACTORS, ANSWER_TIMEOUT_SECONDS, NAMESPACE, client
+
+with without("asyncio"):  # for actors that are coroutines
+    import dramatiq
+    from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+    from dramatiq.errors import ConnectionClosed
 
 #: Seconds for which an idle consumer blocks before it looks for abandoned wake-ups.
 IDLE_WAIT_SECONDS = 10
@@ -37,6 +39,10 @@ class WakingBroker(RedisBroker):
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
+
+    def wake(self, queue_name: str) -> None:
+        """Wake the workers of a queue."""
+        self.enqueue(dramatiq.Message(queue_name, ACTORS[queue_name], args=(), kwargs={}, options={}))
 
     @property
     def consumer_class(self) -> type[_RedisConsumer]:

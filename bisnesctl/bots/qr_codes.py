@@ -1,8 +1,10 @@
 """QR codes as text, SVG and PNG."""
 
 import io
+from typing import TYPE_CHECKING
 
-import segno
+if TYPE_CHECKING:
+    import segno
 
 #: Light modules around a code: two are enough for scanners, and then a code of WhatsApp fits into 80 columns.
 BORDER_MODULES = 2
@@ -35,6 +37,8 @@ def _picture(text: str, kind: str, **options: object) -> bytes:
     return picture.getvalue()
 
 
-def _code(text: str) -> segno.QRCode:
+def _code(text: str) -> "segno.QRCode":
+    import segno  # which few processes need, and most of those seldom
+
     # The lowest error correction, because a terminal shows the code undamaged, and fewer modules need fewer columns.
     return segno.make(text, error="l", boost_error=False, micro=False)

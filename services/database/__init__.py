@@ -1,0 +1,1 @@
+import bisnesctl.host.lean_psycopg2  # noqa: F401

@@ -5,7 +5,6 @@ even while the writer waits, so that neither callers nor memory depend on a data
 are no items.
 """
 
-import asyncio
 import contextlib
 import math
 import threading
@@ -14,11 +13,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import structlog
 
 from services.database.connection import DatabaseError, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    import asyncio
 
 #: Seconds between two attempts to tidy up.
 TIDY_INTERVAL_SECONDS = 1.0
@@ -43,7 +45,7 @@ class _Entry(Generic[Item, Answer]):
     deadline: float  # monotonic
     settled: bool = False  # answered, or about to be; guarded by the lock
     future: "Future[Answer] | asyncio.Future[Answer]" = field(default_factory=Future)
-    loop: asyncio.AbstractEventLoop | None = None  # of an asyncio.Future
+    loop: "asyncio.AbstractEventLoop | None" = None  # of an asyncio.Future
 
 
 class Batch(Generic[Item]):
@@ -109,6 +111,8 @@ class GroupCommit(Generic[Item, Answer]):
 
     def submit_from_loop(self, item: Item) -> "asyncio.Future[Answer]":
         """Like `submit`, on an event loop, which is called once for all items of a batch."""
+        import asyncio  # which most processes do without
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._add(_Entry(item, time.monotonic() + self._seconds, future=future, loop=loop))

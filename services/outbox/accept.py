@@ -18,12 +18,12 @@ locked row must not stop all messages. A server that can store nothing refuses t
 Lock order: lanes in order of (bot, chat), then outbox rows in order of their key.
 """
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 import structlog
@@ -44,6 +44,9 @@ from services.database.group_commit import TIDY_INTERVAL_SECONDS, Batch, Callers
 from services.message import Payload
 from services.outbox.on_call import announced_on
 from services.wakeups import Notifier, session_queue
+
+if TYPE_CHECKING:
+    import asyncio
 
 #: Milliseconds for which a withdrawal waits for a locked lane: the messages of others wait behind it.
 WITHDRAW_LOCK_MILLISECONDS = 500

@@ -9,12 +9,15 @@ An announcement has no content and may be lost.
 """
 
 import time
+from typing import TYPE_CHECKING
 
 import structlog
 
 from bisnesctl.bots.ownership import Side
 from services.database.connection import Connection, query, query_value
-from services.http_client import RequestsInFlight
+
+if TYPE_CHECKING:
+    from services.http_client import RequestsInFlight
 
 #: The first half of the advisory locks' numbers: "call" as a number.
 LOCK_SPACE = 0x63616C6C
@@ -34,7 +37,7 @@ def announced_on(channel: str) -> str:
 class OnCall:
     """The announcements that one worker receives. One thread calls it, but for `help`."""
 
-    def __init__(self, channel: str, side: Side | None, window: RequestsInFlight) -> None:
+    def __init__(self, channel: str, side: Side | None, window: "RequestsInFlight") -> None:
         """One worker of each side is on call. An announcement ends the waits of `window`."""
         self._channel, self._side, self._window = channel, side, window
         self._connection: Connection | None = None
