@@ -44,10 +44,10 @@ def without(*names: str) -> Iterator[None]:
     They can still be imported afterwards, but what was imported within keeps its stubs.
     """
     finder = _Finder([name for name in names if name not in sys.modules])
-    sys.meta_path.insert(0, finder)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)  # type: ignore[arg-type]
+        sys.meta_path.remove(finder)
         for name in [name for name, module in sys.modules.items() if isinstance(module, _Stub)]:
             del sys.modules[name]
