@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from bisnesctl.__main__ import main
-from bisnesctl.cli.app import app, load_commands
+from bisnesctl.__main__ import load_commands, main
+from bisnesctl.cli.app import app
 from bisnesctl.errors import BisnesError, Conflict, ExitCode
 from bisnesctl.formatting import duration, size
 from bisnesctl.lifecycle import preflight
@@ -64,7 +64,7 @@ def test_a_frequent_command_does_not_import_what_only_others_need(command: str) 
 
 def test_a_command_imports_no_other_command() -> None:
     check = (
-        "import sys; from bisnesctl.cli.app import load_commands; load_commands(['-v', 'bots', 'list', 'start']); "
+        "import sys; from bisnesctl.__main__ import load_commands; load_commands(['-v', 'bots', 'list', 'start']); "
         "print(sorted({name.split('.')[2] for name in sys.modules if name.startswith('bisnesctl.cli.')}))"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
