@@ -74,9 +74,7 @@ def _meaning(word: str, deployment: Deployment) -> list[Target]:
         return [BotTarget(bot["company"], int(bot["phone"]))]
     names = dict.fromkeys([SUPERVISORD, *(name for each in known for name in (each.program.name, each.name))])
     near = difflib.get_close_matches(word, names, 2)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    hint = f"did you mean {' or '.join(near)}? Name" if near else "name"
     if word.isdecimal():
-        hint = f"{near_names(word, known)}. "
-    raise UsageError(
-        f"unknown name {word}: {hint}Name a process ({', '.join(names)}), a bot (0128-0) or a message's id"
-    )
+        hint = f"{near_names(word, known)}. Name"
+    raise UsageError(f"unknown name {word}: {hint} a process ({', '.join(names)}), a bot (0128-0) or a message's id")
