@@ -197,7 +197,7 @@ def run(
 
 
 def _summary(begun: "Start") -> Iterator[str]:
-    """What runs now, in lines with markup."""
+    """The result of a start for people, in lines with markup."""
     from bisnesctl.health.inspection import inspect
     from bisnesctl.health.probes import Status
     from bisnesctl.processes.topology import Kind
