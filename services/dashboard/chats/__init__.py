@@ -1,0 +1,1 @@
+"""What the pages of chats show beside the messages themselves."""
