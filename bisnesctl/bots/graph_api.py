@@ -179,7 +179,7 @@ class Dialog360:
         self._ask("POST", "/v1/configs/webhook", {"url": url, "headers": headers}, tuple(headers.values()))
 
     def templates(self) -> list[JsonObject]:
-        """The number's templates, whatever their status."""
+        """The number's templates of every status."""
         found: list[JsonObject] = []
         for _ in range(MAX_PAGES):
             path = f"/v1/configs/templates?limit={TEMPLATES_PER_PAGE}&offset={len(found)}"

@@ -83,9 +83,8 @@ def approved(settings: Settings, bot: StoredBot) -> list[Template]:
     elif bot.waba_id:
         found = graph_of(settings, token).templates(bot.waba_id)
     else:
-        raise UsageError(
-            f"the account of the number is not known: `bisnesctl bots verify --company {bot.company} --phone {bot.phone}`"
-        )
+        command = f"bisnesctl bots verify --company {bot.company} --phone {bot.phone}"
+        raise UsageError(f"the account of the number is not known: `{command}`")
     usable = [read(each) for each in found if str(each.get("status", "")).upper() == "APPROVED"]
     return sorted(usable, key=lambda each: (each.name, each.language))
 

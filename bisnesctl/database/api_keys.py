@@ -39,9 +39,7 @@ def register(connection: Connection, key: str, company: str | None, label: str) 
     )
 
 
-def find(
-    connection: Connection, company: str | None = None, after: int = 0, limit: int | None = None
-) -> list[ApiKey]:
+def find(connection: Connection, company: str | None = None, after: int = 0, limit: int | None = None) -> list[ApiKey]:
     """The keys of all or of a company, oldest first: at most `limit` behind the one with the id `after`."""
     rows = query(
         connection,

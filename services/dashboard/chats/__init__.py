@@ -1,1 +1,1 @@
-"""What the pages of chats show beside the messages themselves."""
+"""The parts of chats that their pages show beside the messages: the list of contacts, and quotes."""

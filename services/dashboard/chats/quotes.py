@@ -19,7 +19,8 @@ _NO_MESSAGES = ("reaction", "call", "system", "media_placeholder")
 
 # Both columns have an index; rows of the former system have the provider's id in the first one.
 _QUOTED = """
-SELECT message_id, external_id, id::text, COALESCE(from_me, direction = 'outbound', false), content, message_type, author
+SELECT message_id, external_id, id::text, COALESCE(from_me, direction = 'outbound', false), content, message_type,
+    author
 FROM messages WHERE company_id = %(company)s AND message_id = ANY(%(ids)s::varchar[])
 UNION SELECT message_id, external_id, id::text, COALESCE(from_me, direction = 'outbound', false), content, message_type,
     author

@@ -104,7 +104,8 @@ def file(company: str, message: str) -> Any:
 def send_template(place: Place, fields: dict[str, Any], show: Failed) -> Any:
     """Send a template with its components. `show`: makes the page if that fails."""
     given = _fields() | fields
-    return _send(place, "template", lambda api, key: api.send(place.company, place.chat, "template", given, key), show=show)
+    company, chat = place.company, place.chat
+    return _send(place, "template", lambda api, key: api.send(company, chat, "template", given, key), show=show)
 
 
 def _send(

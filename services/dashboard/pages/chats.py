@@ -123,9 +123,7 @@ def page(
     )  # fmt: skip
 
 
-def _conversation(
-    connection: Connection, where: Place, phone: int | None, start: Position, reply: str
-) -> Conversation:
+def _conversation(connection: Connection, where: Place, phone: int | None, start: Position, reply: str) -> Conversation:
     numbers = store.find(connection, where.company)
     known = query(connection, _NAME, {"company": where.company, "chat": where.chat})
     name, last_phone = known[0] if known else (None, None)

@@ -127,4 +127,3 @@ def _chat(text: str) -> str:
 
 def _literal(text: str) -> str:
     return re.sub(r"([\\%_])", r"\\\1", text)
-

@@ -65,9 +65,7 @@ def api(settings, environment, tmp_path, monkeypatch):
     add_company(settings.database_dsn)
     (tmp_path / "api").mkdir()
     key = settings.encryption_key.get_secret_value()
-    own = settings_for(
-        settings.database_dsn, tmp_path / "api", MEDIA_PATH=str(tmp_path / "media"), ENCRYPTION_KEY=key
-    )
+    own = settings_for(settings.database_dsn, tmp_path / "api", MEDIA_PATH=str(tmp_path / "media"), ENCRYPTION_KEY=key)
     with serving(own) as url:
         port = url.rpartition(":")[2]
         environment(DATABASE_URL=settings.database_dsn, API_PORT=port, OPERATOR_KEY=OPERATOR_KEY)

@@ -75,7 +75,8 @@ def test_the_pages_of_a_list_have_each_row_once(visitor, path, row):
 
 _CONTACTS = """
 INSERT INTO contacts (contact_id, company_id, name, chat_id, phone_index, last_message)
-SELECT '0128-' || (60120000000 + n), '0128', CASE WHEN mod(n, 200) = 0 THEN 'Nur ' ELSE 'Aina ' END || n, (60120000000 + n) || '@c.us', 0,
+SELECT '0128-' || (60120000000 + n), '0128', CASE WHEN mod(n, 200) = 0 THEN 'Nur ' ELSE 'Aina ' END || n,
+    (60120000000 + n) || '@c.us', 0,
     jsonb_build_object('body', 'text ' || n, 'timestamp', 1700000000 + mod(n, 700)) FROM generate_series(1, 2000) n"""
 _SENT = """
 INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload)
@@ -83,7 +84,7 @@ SELECT c.id, (60120000000 + n)::text, lpad(n::text, 32, '0')::uuid, '0128', 0, '
     jsonb_build_object('message', 'text ' || n) FROM generate_series(1, 100) n, phone_configs c"""
 _AUDIT = """
 INSERT INTO audit_record (id, at, source, actor, origin, host, company_id, action, outcome, code, message)
-SELECT uuid_generate_v4(), now() - (n / 7) * interval '1 second', 'cli', 'aisha', 'pts/0', 'host', '0128', 'restart ' || n,
+SELECT uuid_generate_v4(), now() - (n / 7) * interval '1 second', 'cli', 'aisha', 'pts/0', 'host', '0128', 'restart',
     'ok', '', '' FROM generate_series(1, 1000) n"""
 _KEYS = """
 INSERT INTO api_keys (key_hash, prefix, company_id)
@@ -163,8 +164,8 @@ def test_pages_of_other_lists_are_read_from_an_index(settings):
     }  # fmt: skip
     with Database(settings.database_dsn, 1).connection() as connection:
         for text, index in (
-            (messages.SEARCH, "outbox_message_id"), (messages.END, "outbox_message_id"), (store.FIND, "audit_record_at"),
-            (event_log.READ, "process_events_at"),
+            (messages.SEARCH, "outbox_message_id"), (messages.END, "outbox_message_id"),
+            (store.FIND, "audit_record_at"), (event_log.READ, "process_events_at"),
         ):  # fmt: skip
             plan = plans(connection, text, values)
             assert index in plan, plan

@@ -64,7 +64,7 @@ def audit(settings, who):
 
 
 def of_api(tmp_path):
-    """What the API recorded under the names of keys."""
+    """The actions that the API recorded under the names of keys."""
     return [record.action for _, record in trail.waiting(load(tmp_path / "api" / ".env").home)]
 
 
