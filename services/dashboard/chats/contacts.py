@@ -14,7 +14,7 @@ from bisnesctl.database.postgres import query
 from services.database.connection import Connection
 
 #: Contacts that a search looks at for a page.
-MAX_LOOK = 20_000
+MAX_LOOK = 5_000
 
 _AT = "contact_active_at(last_message, updated_at)"
 _NEWEST = f"""

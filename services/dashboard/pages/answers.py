@@ -35,12 +35,12 @@ _FILE_HEADERS = ("Content-Type", "Content-Length", "Content-Disposition", "Conte
 #: Makes the page that says why something was not sent, from the status, the reason and the name of the form.
 Failed = Callable[[int, str, str], Any]
 _FORM_NAME = re.compile(r"[0-9a-f]{32}")
-_ANSWER_PATH = re.compile(r"/ui/chats/[^/]+/[^/]+/answer")
+_FILE_PATH = re.compile(r"/ui/(?:chats/[^/]+/[^/]+/answer|sandbox/say)")
 
 
 def large_form(path: str) -> int | None:
     """Bytes of a form at this path, if it takes a file."""
-    return MAX_FILE_FORM if _ANSWER_PATH.fullmatch(path) else None
+    return MAX_FILE_FORM if _FILE_PATH.fullmatch(path) else None
 
 
 @pages.post("/chats/<company>/<chat>/answer")

@@ -29,7 +29,7 @@ _COMPANY = """
 SELECT company_id FROM outbox WHERE message_id = %(id)s::uuid
 UNION SELECT company_id FROM messages WHERE id = %(id)s::uuid OR message_id = %(id)s LIMIT 1"""
 #: Messages that a search looks at for a page.
-MAX_LOOK = 50_000
+MAX_LOOK = 10_000
 # Their ids begin with the time of the request, so the newest are read from an index.
 _NEWEST = """
 SELECT * FROM outbox o
