@@ -50,7 +50,7 @@ def test_everything_with_a_process_is_running(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("selectors", "listed"),
     [
-        ({"kinds": ["sesions"]}, "unknown kind sesions, did you mean sessions? There are: api, meta, wwebjs, sessions"),
+        ({"kinds": ["sesions"]}, "unknown kind sesions, did you mean sessions? There are: api, wwebjs, sessions, meta"),
         ({"states": ["online"]}, "unknown state online. There are: running, healthy"),
         ({"companies": ["0129"]}, "unknown company 0129, did you mean 0128? There are: 0128, shop é"),
         ({"bots": ["0128-1"]}, "unknown bot 0128-1, did you mean 0128-"),
