@@ -95,7 +95,7 @@ def start(
 
     ENCRYPTION_KEY must be the key of the stored credentials, for example that of the former system.
     """
-    from bisnesctl.lifecycle import preflight
+    from bisnesctl.lifecycle import env_creation
     from bisnesctl.processes import scales
     from bisnesctl.processes.deployment import as_started
     from bisnesctl.processes.selection import EVERYTHING
@@ -107,7 +107,7 @@ def start(
         raise UsageError(_MODES)
     if multiprocess or legacy:
         programs = _only(selection, only)
-        settings = checked(preflight.ensure_env_file(output.say))
+        settings = checked(env_creation.ensure_env_file(output.say))
         settings = scales.apply(settings).copy_with(sandbox=sandbox or settings.sandbox)
         mode = Mode.LEGACY if legacy else Mode.MULTIPROCESS
         run(settings, mode, programs, foreground, accept_lost_credentials, adopt_media_store)
@@ -188,12 +188,33 @@ def run(
         begun.run()
     if begun.mode is Mode.MULTIPROCESS and not only:
         duty.end_rollback(deployment.settings.run_dir)  # it is undone
-    for line in begun.summary():
+    for line in _summary(begun):
         output.say(line)
     if view is not None and begun.child is not None:
         from bisnesctl.terminal.foreground import stay
 
         stay(deployment, begun.child, view, output.say)
+
+
+def _summary(begun: "Start") -> Iterator[str]:
+    """The result of a start for people, in lines with markup."""
+    from bisnesctl.health.inspection import inspect
+    from bisnesctl.health.probes import Status
+    from bisnesctl.processes.topology import Kind
+
+    deployment = begun.deployment
+    if not begun.started and begun.child is None:
+        yield "everything runs already and is healthy"
+    kinds = {each.program.kind: each for each in reversed(deployment.active())}
+    where = f"API [b]{kinds[Kind.API].url}[/], documented at /openapi/swagger; " if Kind.API in kinds else ""
+    if Kind.DASHBOARD in kinds:
+        where += f"dashboard [b]{deployment.settings.dashboard_address}[/]; "
+    sandbox = " in the sandbox" if deployment.settings.sandbox else ""
+    yield f"running{sandbox} ({begun.mode}): {where}`bisnesctl status`, `bisnesctl logs -f`, `bisnesctl stop`"
+    processes = deployment.processes()
+    for name, health in inspect(deployment, deployment.shown(processes), processes).items():
+        if health.status in (Status.OUTDATED, Status.EXTRA):  # a start leaves it as it is
+            yield f"[yellow]{name} is {health.status}[/]: {health.reason}"
 
 
 def _check_no_rollout(deployment: "Deployment") -> None:

@@ -16,13 +16,12 @@ from services.api.messages.request_fields import json_object
 from services.api.openapi import INFO, SECURITY, Problem
 from services.api.routes import health
 from services.api.routes.health import Observer
+from services.http_server.body import MAX_BODY
 from services.http_server.errors import answer_errors, invalid_request
 from services.http_server.routing import ExactAddresses
 
 #: The name of the resource whose presence adds the events to the document.
 WEBHOOKS = "webhooks"
-#: Bytes in a request's body without a file, at most.
-MAX_BODY = 1 << 20
 
 #: The page uses no other server, so no validator on the internet.
 _PAGE = {"validatorUrl": None, "persistAuthorization": True, "defaultModelsExpandDepth": 0}
