@@ -7,7 +7,7 @@ import dramatiq
 import pytest
 
 from services.wakeup_sender import WakeupSender
-from services.wakeups import ACTORS, NAMESPACE, MarkerClearer, SessionWakeup, session_queue
+from services.wakeups import ACTORS, NAMESPACE, MarkerClearer, SessionWakeup, marker, session_queue
 from services.waking_broker import WakingBroker
 from tests.support.waiting import HANG_SECONDS, Patience, wait_until
 
@@ -38,7 +38,8 @@ def test_each_wakeup_after_a_cleared_marker_wakes_the_worker(broker, served, red
     for _ in range(5):
         hints.notify(QUEUE)
         assert served.acquire(timeout=HANG_SECONDS)
-        clear()
+        clear()  # it waits for a moment only
+        wait_until(lambda: not broker.client.exists(marker(QUEUE)))
 
 
 def test_wakeups_are_coalesced_until_the_marker_is_cleared(broker, redis_server):
