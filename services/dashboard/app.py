@@ -11,10 +11,10 @@ from werkzeug.wrappers import Response as AnyResponse
 from bisnesctl.errors import BisnesError
 from bisnesctl.people.store import PeopleStore
 from bisnesctl.settings import Settings
-from services.dashboard import access, rendering, texts
+from services.dashboard import access, navigation, rendering, texts, unavailability
 from services.dashboard.access import NotSignedIn
 from services.dashboard.command_runs import CommandRuns
-from services.dashboard.context import EXTENSION, Context
+from services.dashboard.context import EXTENSION, Context, context
 from services.dashboard.pages import (
     account,
     actions,
@@ -48,6 +48,8 @@ from services.http_server.refusal import Refusal
 from services.http_server.routing import ExactAddresses
 from services.runtime.heartbeat import Counters
 
+#: The program.
+NAME = "dashboard"
 #: The beginning of the address of every page.
 PREFIX = "/ui"
 #: Bytes of a form, at most. Files that are sent to chats are larger.
@@ -143,14 +145,17 @@ def _http(error: HTTPException) -> Any:
 
 
 def _database(error: Exception) -> Any:
-    log.warning("database.unavailable", reason=str(error).strip())
-    return _error(503, texts.text("error.database"), str(error).strip())
+    found = unavailability.explain(error, context().settings)
+    log.warning("database.unavailable", reason=found.reason)
+    return _error(503, texts.text(f"error.{found.kind}"), found.reason, found.command)
 
 
 def _internal(error: Exception) -> Any:
     log.error("request.failed", exc_info=error)
-    return _error(500, texts.text("error.internal", request=request.environ.get(request_ids.KEY, "")))
+    message = texts.text("error.internal", request=request.environ.get(request_ids.KEY, ""))
+    return _error(500, message, "", f"bisnesctl logs {NAME}")
 
 
-def _error(status: int, message: str, reason: str = "") -> Any:
-    return rendering.page("error.html", status, status=status, message=message, reason=reason)
+def _error(status: int, message: str, reason: str = "", command: str = "") -> Any:
+    title = navigation.title() or str(status)
+    return rendering.page("error.html", status, title=title, message=message, reason=reason, command=command)

@@ -7,13 +7,14 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, current_app, g, url_for
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bisnesctl import formatting, moments
 from services.dashboard import access, navigation, texts
@@ -23,6 +24,7 @@ NOTHING = Markup("\N{EN DASH}")
 #: The key in a WSGI environment of a request for the live part alone.
 LIVE = "dashboard.live"
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}")
+_COMMAND = re.compile(r"`([^`\n]{1,200})`")
 #: The name of the block that changes.
 LIVE_BLOCK = "live"
 
@@ -38,6 +40,7 @@ def attach(app: Flask) -> None:
     app.jinja_env.filters |= {
         "moment": moment, "ago": ago, "duration": formatting.duration, "size": formatting.size, "number": number,
         "iso": iso, "json": as_json, "words": words, "short_moment": short_moment,
+        "typed": typed,
     }  # fmt: skip
     app.jinja_env.globals["m"] = app.jinja_env.get_template("macros.html").module  # blocks see no imports of a template
 
@@ -49,8 +52,18 @@ def page(template: str, status: int = 200, /, **values: Any) -> tuple[str, int]:
     if not g.get("is_live"):
         return found.render(values | {"is_live": LIVE_BLOCK in found.blocks}), status
     if LIVE_BLOCK not in found.blocks:
-        return "", status if status >= 400 else 404
+        return _reason(values), status if status >= 400 else 404
     return "".join(found.blocks[LIVE_BLOCK](found.new_context(values))), status
+
+
+def _reason(values: Mapping[str, Any]) -> str:
+    """Why a page has no live part, as text."""
+    return " ".join(str(each) for name in ("message", "reason", "command") if (each := values.get(name)))
+
+
+def typed(text: object) -> Markup:
+    """A text in which commands are between backticks, as HTML."""
+    return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def moment(at: float | None) -> Markup:

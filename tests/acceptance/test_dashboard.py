@@ -6,15 +6,9 @@ import pytest
 
 from tests.support import axe
 from tests.support.browser import PageBrowser, page_browser
+from tests.support.dashboard import PAGES, accept_and_sign_in, invite
 from tests.support.deployment import Deployment
 from tests.support.waiting import wait_until
-
-PAGES = (
-    "/", "/processes", "/processes/api-0", "/processes/api-0/log", "/numbers", "/numbers/0100-0", "/chats",
-    "/chats/0100/60123456789", "/messages", "/queue", "/dead-letters", "/webhooks", "/sandbox", "/alerts", "/events",
-    "/rollout", "/commands", "/audit", "/keys", "/settings", "/account", "/people",
-)  # fmt: skip
-PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(scope="module")
@@ -35,21 +29,6 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 @pytest.fixture(scope="module")
 def address(deployment: Deployment) -> str:
     return f"http://127.0.0.1:{deployment.settings.dashboard_port}/ui"
-
-
-def invite(deployment: Deployment, name: str, role: str) -> str:
-    return deployment.run("users", "add", name, "--role", role).stdout.strip()
-
-
-def accept_and_sign_in(browser: PageBrowser, link: str, name: str) -> None:
-    browser.open(link)
-    if not browser.find("[name=code]").get_attribute("value"):  # without JavaScript a person types it
-        browser.fill(code=link.partition("#")[2])
-    browser.fill(password=PASSWORD, again=PASSWORD)
-    browser.submit()
-    browser.fill(name=name, password=PASSWORD)
-    browser.submit()
-    browser.find("header.top nav")
 
 
 @pytest.fixture(scope="module")

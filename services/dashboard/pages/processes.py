@@ -68,7 +68,8 @@ def _find(name: str) -> tuple[Instance, ProcessPage]:
     found = findings.instance(deployment, name)
     if found is None:
         abort(404)
-    return found, sources.shared(("process", name), lambda: process_page.describe(deployment, [found])[0])
+    whole = findings.overview()
+    return found, sources.shared(("process", name), lambda: process_page.describe(deployment, [found], whole)[0])
 
 
 def _last_lines(file: Path, wanted: str) -> tuple[list[str], str]:

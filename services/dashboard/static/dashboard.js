@@ -73,6 +73,9 @@ function follow() {
       seen = new Date()
       state.textContent = ""
     })
+    source.addEventListener("stale", (event) => {
+      state.textContent = `${live.dataset.stale} ${stamp.format(seen)}. ${JSON.parse(event.data).reason}`
+    })
     source.addEventListener("end", () => { source.close(); location.reload() })
     source.addEventListener("error", () => {
       state.textContent = `${live.dataset.lost} ${stamp.format(seen)}`

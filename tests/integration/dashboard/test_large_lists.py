@@ -8,33 +8,16 @@ import psycopg2
 import pytest
 
 from bisnesctl.people.roles import Role
+from tests.support.dashboard import FAILED, MANY_EVENTS, MANY_FAILED, MANY_NUMBERS
 
-#: Messages that failed, and numbers of WhatsApp Web.
-FAILED, SESSIONS = 10_000, 50
 #: Bytes of a first page, at most.
 MAX_BYTES = 100_000
-
-_BOTS = f"""
-INSERT INTO phone_configs (company_id, phone_index, connection_type)
-SELECT '0128', n, 'wwebjs' FROM generate_series(0, {SESSIONS - 1}) n;
-INSERT INTO wa_session (bot_id, state) SELECT id, 'WORKING' FROM phone_configs"""
-_FAILED = f"""
-INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload, status, error_code, error,
-    accepted_at, updated_at, attempts)
-SELECT c.id, (60120000000 + n)::text, uuid_generate_v4(), '0128', c.phone_index, 'text',
-    jsonb_build_object('message', repeat('a long text ', 40)), 'failed', '131026', repeat('why it failed ', 10),
-    now() - n / 7 * interval '1 second', now() - n / 7 * interval '1 second', 1
-FROM generate_series(1, {FAILED}) n JOIN phone_configs c ON c.phone_index = n % {SESSIONS}"""
-_EVENTS = """
-INSERT INTO process_events (process_name, event_type, severity, event_data, timestamp)
-SELECT 'api', 'process_restarting', 'warning', jsonb_build_object('instance', 'api-0', 'reason', repeat('x', 200)),
-    now() - n * interval '1 second' FROM generate_series(1, 10000) n"""
 
 
 @pytest.fixture
 def visitor(settings, signed_in):
     with closing(psycopg2.connect(settings.database_dsn)) as connection, connection, connection.cursor() as cursor:
-        for statement in (_BOTS, _FAILED, _EVENTS):
+        for statement in (MANY_NUMBERS, MANY_FAILED, MANY_EVENTS):
             cursor.execute(statement)
     return signed_in(Role.ADMINISTRATOR)
 
