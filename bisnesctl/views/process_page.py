@@ -123,9 +123,7 @@ class ProcessPage:
     unseen: list[str] = field(default_factory=list)
 
 
-def describe(
-    deployment: Deployment, instances: Sequence[Instance], known: Overview | None = None
-) -> list[ProcessPage]:
+def describe(deployment: Deployment, instances: Sequence[Instance], known: Overview | None = None) -> list[ProcessPage]:
     """The pages of these instances, which supervisord or the settings have. `known`: the overview of a moment ago."""
     found = known or overview(deployment)
     rows = {each.name: each for each in found.processes}

@@ -8,10 +8,11 @@ from flask import g, redirect, request, url_for
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
+from bisnesctl import errors
 from bisnesctl.errors import BisnesError
 from bisnesctl.people.store import PeopleStore
 from bisnesctl.settings import Settings
-from services.dashboard import access, navigation, rendering, texts, unavailability
+from services.dashboard import access, findings, navigation, rendering, texts, unavailability
 from services.dashboard.access import NotSignedIn
 from services.dashboard.command_runs import CommandRuns
 from services.dashboard.context import EXTENSION, Context, context
@@ -50,6 +51,8 @@ from services.runtime.heartbeat import Counters
 
 #: The program.
 NAME = "dashboard"
+#: The process of the embedded PostgreSQL.
+SERVER = "postgres"
 #: The beginning of the address of every page.
 PREFIX = "/ui"
 #: Bytes of a form, at most. Files that are sent to chats are larger.
@@ -124,6 +127,7 @@ class Dashboard(ExactAddresses):
         self.register_error_handler(HTTPException, _http)
         self.register_error_handler(Refusal, lambda error: _error(error.status, str(error)))
         self.register_error_handler(DatabaseUnavailable, _database)
+        self.register_error_handler(errors.DatabaseUnavailable, _database)
         self.register_error_handler(DatabaseError, _database)
         self.register_error_handler(BisnesError, lambda error: _error(503, str(error)))
         self.register_error_handler(Exception, _internal)
@@ -145,9 +149,18 @@ def _http(error: HTTPException) -> Any:
 
 
 def _database(error: Exception) -> Any:
-    found = unavailability.explain(error, context().settings)
+    found = unavailability.explain(error, context().settings, _of_server())
     log.warning("database.unavailable", reason=found.reason)
     return _error(503, texts.text(f"error.{found.kind}"), found.reason, found.command)
+
+
+def _of_server() -> str:
+    """What is wrong with the process of PostgreSQL, such as that an operator stopped it."""
+    try:
+        rows = findings.overview().processes
+    except BisnesError:
+        return ""
+    return next((f"{row.name} {row.status}: {row.reason}" for row in rows if row.name == SERVER and row.reason), "")
 
 
 def _internal(error: Exception) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import psycopg2
 
 from bisnesctl.database import postgres
-from bisnesctl.errors import BisnesError, MigrationsPending
+from bisnesctl.errors import MigrationsPending
 from bisnesctl.settings import Settings
 
 
@@ -20,19 +20,17 @@ class Unavailability:
     command: str
 
 
-def explain(error: Exception, settings: Settings) -> Unavailability:
-    """The reason of an error of the database, in the words of the tool."""
+def explain(error: Exception, settings: Settings, of_server: str) -> Unavailability:
+    """The reason of an error of the database. `of_server`: what is known to be wrong with its process, if anything."""
     command = "bisnesctl why postgres" if settings.embedded_postgres else "bisnesctl doctor"
     try:
         with postgres.translated(""):
             raise error
     except MigrationsPending:
         return Unavailability("outdated_database", _first_line(error), "bisnesctl migrate")
-    except (BisnesError, psycopg2.Error):
-        refused = isinstance(error, psycopg2.Error) and error.pgcode is not None
-        return Unavailability("refused" if refused else "database", _first_line(error), command)
     except Exception:
-        return Unavailability("database", _first_line(error), command)
+        refused = isinstance(error, psycopg2.Error) and error.pgcode is not None
+        return Unavailability("refused" if refused else "database", of_server or _first_line(error), command)
 
 
 def _first_line(error: Exception) -> str:

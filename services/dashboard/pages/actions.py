@@ -51,7 +51,9 @@ def run(action: str, subject: str) -> Any:
     return redirect(url_for("commands.show", run_id=begun.id))
 
 
-def _page(action: str, subject: str, status: int = 200, message: str = "", typed: Mapping[str, str] | None = None) -> Any:
+def _page(
+    action: str, subject: str, status: int = 200, message: str = "", typed: Mapping[str, str] | None = None
+) -> Any:
     known = _known(action, subject)
     values = {each.name: each.default for each in known.fields} | dict(typed or {})
     return rendering.page(

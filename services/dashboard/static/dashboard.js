@@ -95,6 +95,7 @@ function follow() {
 }
 
 showTimes(document)
+document.querySelector("nav [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "center" })
 for (const input of document.querySelectorAll("[data-from-fragment]")) {
   if (location.hash && !input.value) {
     input.value = location.hash.slice(1)
