@@ -90,7 +90,7 @@ def complete_name(incomplete: str) -> list[str]:
     """The programs and instances whose names begin like this; their former names once a letter is typed."""
     from bisnesctl.errors import BisnesError
     from bisnesctl.processes.deployment import as_started, open_deployment
-    from bisnesctl.processes.topology import ALIASES
+    from bisnesctl.processes.selection import ALIASES
     from bisnesctl.settings import load_partly
 
     try:

@@ -189,7 +189,7 @@ def _files(deployment: "Deployment", names: list[str], errors_only: bool) -> "li
     from bisnesctl.host import disk
     from bisnesctl.logs.files import LogFile, files_of, names_in
     from bisnesctl.processes.extras import left_out_explained
-    from bisnesctl.processes.topology import resolve
+    from bisnesctl.processes.selection import resolve
 
     folder = deployment.settings.log_dir
     if not disk.is_readable(folder):

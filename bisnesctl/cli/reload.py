@@ -37,7 +37,7 @@ def reload(
     """Replace what runs by the release and the settings on the disk. No request is refused meanwhile.
 
     First each program passes a self-test of its own. If one fails, nothing is touched. Then the instances are restarted
-    in turn; each must be healthy before the next one stops. If one fails, the rollout ends there, and the others run as
+    in turn; each must be healthy before the next one stops. If one fails, the reload ends there, and the others run as
     before. The command says what the reload of each program costs. Type it again if it failed or was interrupted.
 
     Without names it means `all`, which leaves out the guard, the embedded servers and the sandbox; type their names, or
@@ -46,7 +46,7 @@ def reload(
     from bisnesctl.lifecycle import reload as reloads
     from bisnesctl.lifecycle.relatives import still_stopped
     from bisnesctl.lifecycle.targets import check_own
-    from bisnesctl.processes.topology import EVERYTHING
+    from bisnesctl.processes.selection import EVERYTHING
     from bisnesctl.terminal import preview
 
     selection = selection_of(names, company, bot, kind, state)

@@ -98,7 +98,8 @@ def start(
     from bisnesctl.lifecycle import preflight
     from bisnesctl.processes import scales
     from bisnesctl.processes.deployment import as_started
-    from bisnesctl.processes.topology import EVERYTHING, Mode
+    from bisnesctl.processes.selection import EVERYTHING
+    from bisnesctl.processes.topology import Mode
     from bisnesctl.terminal import output
 
     selection = selection_of(names, company, bot, kind, state)

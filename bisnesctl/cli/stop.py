@@ -57,7 +57,8 @@ def stop(
     from bisnesctl.lifecycle.relatives import still_running
     from bisnesctl.lifecycle.stop import stop_all, stop_named
     from bisnesctl.lifecycle.targets import find_targets
-    from bisnesctl.processes.topology import EVERYTHING, names_of
+    from bisnesctl.processes.selection import EVERYTHING
+    from bisnesctl.processes.topology import names_of
     from bisnesctl.terminal import output, preview
     from bisnesctl.terminal.output import escape
 

@@ -28,6 +28,8 @@ LOCK_TIMEOUT_SECONDS = 1800.0
 LOCK_POLL_SECONDS = 0.2
 #: Seconds in which PostgreSQL must accept a connection while a migration runs, however long the migration takes.
 ANSWER_TIMEOUT_SECONDS = 5
+#: Times that a file is tried before its deadlocks with others are an error.
+DEADLOCK_ATTEMPTS = 10
 
 Report = Callable[[str], None]
 
@@ -104,7 +106,7 @@ def apply(dsn: str, *, report: Report = lambda _: None, path: Path | None = None
         lacking = [state.migration for state in states if state.applied_at is None]
         for migration in lacking:
             report(f"applying {migration.name}")
-            _apply(connection, migration)
+            _apply(connection, migration, report)
     return [migration.name for migration in lacking]
 
 
@@ -157,7 +159,20 @@ def _states(connection: Connection, path: Path | None) -> list[MigrationState]:
     return states
 
 
-def _apply(connection: Connection, migration: Migration) -> None:
+def _apply(connection: Connection, migration: Migration, report: Report) -> None:
+    """Applies a file; again if PostgreSQL ended it because it and a running program waited for each other."""
+    for attempt in range(1, DEADLOCK_ATTEMPTS + 1):
+        try:
+            return _apply_once(connection, migration)
+        except refusals.DeadlockDetected:
+            report(f"{migration.name}.sql and a running program waited for each other's tables (attempt {attempt})")
+    raise MigrationError(
+        f"{migration.name}.sql: deadlock detected {DEADLOCK_ATTEMPTS} times. Nothing of the file was applied; run "
+        "`bisnesctl migrate` again when there is less traffic"
+    )
+
+
+def _apply_once(connection: Connection, migration: Migration) -> None:
     with connection:
         query(connection, f"SET LOCAL lock_timeout = '{TABLE_LOCK_TIMEOUT_SECONDS}s'; SET LOCAL statement_timeout = 0")
         for line, statement in statements(migration.sql):
@@ -174,6 +189,8 @@ def _apply(connection: Connection, migration: Migration) -> None:
 def _translated(migration: Migration, line: int) -> Iterator[None]:
     try:
         yield
+    except refusals.DeadlockDetected:
+        raise
     except refusals.LockNotAvailable as error:
         raise MigrationError(
             f"{migration.name}.sql, line {line}: a table was locked by others for {TABLE_LOCK_TIMEOUT_SECONDS} s. "

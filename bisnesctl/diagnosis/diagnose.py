@@ -17,7 +17,7 @@ from bisnesctl.formatting import duration
 from bisnesctl.health.guard_file import GUARD
 from bisnesctl.naming import SUPERVISORD, session_name
 from bisnesctl.processes.deployment import Condition, Deployment
-from bisnesctl.processes.topology import instances_instead
+from bisnesctl.processes.selection import instances_instead
 from bisnesctl.queue.messages import find_place
 from bisnesctl.queue.reasons import Place
 

@@ -9,7 +9,7 @@ from bisnesctl.errors import UsageError
 from bisnesctl.naming import SESSION, SUPERVISORD
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.extras import why_left_out
-from bisnesctl.processes.topology import ALIASES, near_names
+from bisnesctl.processes.selection import ALIASES, near_names
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 #: The ids that providers give to messages: of Meta, and of WhatsApp Web.
@@ -74,9 +74,7 @@ def _meaning(word: str, deployment: Deployment) -> list[Target]:
         return [BotTarget(bot["company"], int(bot["phone"]))]
     names = dict.fromkeys([SUPERVISORD, *(name for each in known for name in (each.program.name, each.name))])
     near = difflib.get_close_matches(word, names, 2)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    hint = f"did you mean {' or '.join(near)}? Name" if near else "name"
     if word.isdecimal():
-        hint = f"{near_names(word, known)}. "
-    raise UsageError(
-        f"unknown name {word}: {hint}Name a process ({', '.join(names)}), a bot (0128-0) or a message's id"
-    )
+        hint = f"{near_names(word, known)}. Name"
+    raise UsageError(f"unknown name {word}: {hint} a process ({', '.join(names)}), a bot (0128-0) or a message's id")

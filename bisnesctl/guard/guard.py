@@ -25,7 +25,7 @@ from bisnesctl.health.guard_file import GUARD, GUARD_FILE
 from bisnesctl.health.probes import Heartbeat, read_heartbeat
 from bisnesctl.host import disk, process_stat, tree_memory, volumes
 from bisnesctl.host.process_times import boottime
-from bisnesctl.processes import command_records, rollout_records, stop_records, topology
+from bisnesctl.processes import command_records, restart_records, stop_records, topology
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
@@ -171,18 +171,18 @@ class Guard:
                 )
 
     def _record_interruptions(self) -> None:
-        """Records each rollout whose command ended without a word since the boot, an event for each program."""
-        found = rollout_records.read(self._deployment.settings.run_dir)
+        """Records each rolling restart whose command ended without a word since the boot, an event for each program."""
+        found = restart_records.read(self._deployment.settings.run_dir)
         since = max(self._state.interrupted_at, time.time() - boottime())
         fresh = [each for each in (found.unfinished if found else []) if not each.failed and each.at > since]
-        for rollout in reversed(fresh):
-            self._state.interrupted_at = rollout.at
-            left = [each for name in (rollout.now, *rollout.left) if (each := self._instance(name))]
-            log.warning("rollout.interrupted", command=rollout.command, instances=[each.name for each in left])
+        for record in reversed(fresh):
+            self._state.interrupted_at = record.at
+            left = [each for name in (record.now, *record.left) if (each := self._instance(name))]
+            log.warning("rollout.interrupted", command=record.command, instances=[each.name for each in left])
             now = time.time()
             for program, members in groupby(sorted(left, key=_program_name), key=_program_name):
                 names = [each.name for each in members]
-                details = {"command": rollout.command, "pid": rollout.pid, "instances": names}
+                details = {"command": record.command, "pid": record.pid, "instances": names}
                 self._process_events.record(
                     ProcessEvent(program, names[0], "command_interrupted", "warning", now, details)
                 )

@@ -4,7 +4,7 @@ its configuration again, or a command such as `bisnesctl start` or `reload` was 
 
 from collections.abc import Mapping
 
-from bisnesctl.processes import rollout_records, stop_records
+from bisnesctl.processes import restart_records, stop_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, expand
@@ -18,8 +18,8 @@ def find_missing(deployment: Deployment, processes: Mapping[str, Process]) -> li
     last = deployment.last_start
     if last is None or not last.since:
         return []
-    rollout = rollout_records.read(deployment.settings.run_dir)
-    dropped = rollout.missing(processes) if rollout else ""
+    record = restart_records.read(deployment.settings.run_dir)
+    dropped = record.missing(processes) if record else ""
     missing = [
         each
         for each in last.expected(expand(deployment.settings))

@@ -12,7 +12,8 @@ from bisnesctl.naming import SUPERVISORD
 from bisnesctl.processes import command_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.extras import program_of
-from bisnesctl.processes.topology import ALIASES, PROGRAMS, Instance
+from bisnesctl.processes.selection import ALIASES
+from bisnesctl.processes.topology import PROGRAMS, Instance
 from bisnesctl.settings import Settings
 
 #: How similar a known name must be to an unknown one to be suggested, from 0 to 1.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from bisnesctl.health import probes
 from bisnesctl.health.probes import PROBE_TIMEOUT_SECONDS, Health, Status
-from bisnesctl.processes import rollout_records, started_settings, stop_records
+from bisnesctl.processes import restart_records, started_settings, stop_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.extras import why_extra
-from bisnesctl.processes.rollout_records import RolloutRecord
+from bisnesctl.processes.restart_records import RestartRecord
 from bisnesctl.processes.stop_records import StopRecord
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
@@ -34,7 +34,7 @@ def inspect(
         stop_records.read(deployment.settings.run_dir),
         {each.name for each in deployment.instances},
         started_settings.inherited(deployment.supervisor_pid()),
-        rollout_records.read(deployment.settings.run_dir),
+        restart_records.read(deployment.settings.run_dir),
     )
     health = {each.name: comparison.judge(each, processes.get(each.name), found[each.name]) for each in instances}
     redis = [each.name for each in instances if each.program.probe == "redis"]
@@ -56,13 +56,13 @@ class _Comparison:
     own: set[str]
     #: The settings in the environment of supervisord.
     inherited: set[str]
-    rollout: RolloutRecord | None
+    last_restart: RestartRecord | None
 
     def judge(self, instance: Instance, process: Process | None, health: Health) -> Health:
         if process is None:
             how = f"the settings have it since they changed: `{self.deployment.start_command}` starts it"
             return Health(Status.STOPPED, how)
-        remark = self.rollout.remark(instance.name, process) if self.rollout else ""
+        remark = self.last_restart.remark(instance.name, process) if self.last_restart else ""
         if health.status is Status.STOPPED:
             return self._stopped(instance, _add(health, remark))
         if instance.name not in self.own:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bisnesctl.formatting import listed
-from bisnesctl.lifecycle.rollout import is_active
+from bisnesctl.lifecycle.rolling_restart import is_active
 from bisnesctl.processes import stop_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import Instance, Kind

@@ -12,7 +12,7 @@ from bisnesctl.errors import StartFailed
 from bisnesctl.lifecycle import ports, self_tests
 from bisnesctl.lifecycle.readiness import wait_healthy
 from bisnesctl.lifecycle.restart import divide, record, worth_waiting
-from bisnesctl.lifecycle.rollout import is_active, moved, read_settings
+from bisnesctl.lifecycle.rolling_restart import is_active, moved, read_settings
 from bisnesctl.lifecycle.stop import Report, stop_together
 from bisnesctl.processes import stop_records, switch_records
 from bisnesctl.processes.deployment import Deployment
@@ -44,19 +44,19 @@ def reload(
     ports.check(deployment.settings, kept, moved(kept, processes))
     if switch_records.PART_OF not in os.environ:  # a switch has proven the release already
         self_tests.prove(deployment, kept, report)
-    rollout = read_settings(deployment, report)
+    rolling = read_settings(deployment, report)
     record(deployment, "reload", kept)
     steady = worth_waiting(deployment, kept, processes)
     ordered = sorted(kept, key=lambda each: is_active(each, processes))
     for place, instance in enumerate(ordered, 1):
-        with rollout.step(command, instance, ordered[place:]):
+        with rolling.step(command, instance, ordered[place:]):
             try:
-                rollout.renew(instance, wait=instance.name in steady)
+                rolling.renew(instance, wait=instance.name in steady)
                 if instance.name in steady:
                     _prove(deployment, instance, report)
             except StartFailed as error:
                 raise StartFailed(_stop_again(deployment, instance, str(error), report)) from error
-    rollout.drop(extra)
+    rolling.drop(extra)
 
 
 def _prove(deployment: Deployment, instance: Instance, report: Report) -> None:

@@ -6,7 +6,7 @@ from itertools import groupby
 from bisnesctl.health import probes
 from bisnesctl.lifecycle import ports
 from bisnesctl.lifecycle.readiness import wait_healthy
-from bisnesctl.lifecycle.rollout import Rollout, is_active, moved, read_settings
+from bisnesctl.lifecycle.rolling_restart import RollingRestart, is_active, moved, read_settings
 from bisnesctl.lifecycle.stop import Report
 from bisnesctl.processes import command_records, stop_records
 from bisnesctl.processes.deployment import Deployment, record_start
@@ -25,14 +25,14 @@ def restart(deployment: Deployment, chosen: Sequence[Instance], command: str, re
     processes = deployment.processes()
     kept, extra = divide(deployment, chosen)
     ports.check(deployment.settings, kept, moved(kept, processes))
-    rollout = read_settings(deployment, report)
+    rolling = read_settings(deployment, report)
     record(deployment, "restart", chosen)
     ordered = sorted(kept, key=lambda each: is_active(each, processes))
     steady = worth_waiting(deployment, ordered, processes)
     for place, instance in enumerate(ordered, 1):
-        with rollout.step(command, instance, ordered[place:]):
-            rollout.renew(instance, wait=instance.name in steady)
-    rollout.drop(extra)
+        with rolling.step(command, instance, ordered[place:]):
+            rolling.renew(instance, wait=instance.name in steady)
+    rolling.drop(extra)
 
 
 def start_more(deployment: Deployment, chosen: Sequence[Instance], report: Report) -> list[Instance]:
@@ -44,14 +44,14 @@ def start_more(deployment: Deployment, chosen: Sequence[Instance], report: Repor
     processes = deployment.processes()
     idle = [each for each in chosen if not is_active(each, processes)]
     ports.check(deployment.settings, idle, _first_of_groups(deployment, idle, processes))
-    rollout = read_settings(deployment, report)
+    rolling = read_settings(deployment, report)
     record(deployment, "start", idle)
     _expect(deployment, idle)
     for _, members in groupby(idle, key=lambda each: each.program.priority):
         tier = list(members)
         report(f"starting {names_of(tier)}")
         for instance in tier:
-            rollout.begin(instance)
+            rolling.begin(instance)
         wait_healthy(deployment, [each for each in tier if not each.program.dynamic], report)
     return idle
 
@@ -105,25 +105,25 @@ def apply_changes(deployment: Deployment, wanted: Sequence[Instance], report: Re
     """
     processes = deployment.processes()
     ports.check(deployment.settings, wanted, moved(wanted, processes))
-    rollout = Rollout(deployment, deployment.supervisor.reread(), report)
-    outdated = [each for each in wanted if rollout.is_outdated(each)]
+    rolling = RollingRestart(deployment, deployment.supervisor.reread(), report)
+    outdated = [each for each in wanted if rolling.is_outdated(each)]
     command_records.write(
         deployment.settings.run_dir, "start", [each for each in outdated if is_active(each, processes)]
     )
     for instance in outdated:
         if is_active(instance, processes):
-            rollout.renew(instance, wait=not instance.program.dynamic)
+            rolling.renew(instance, wait=not instance.program.dynamic)
         else:
-            rollout.fit(instance)
+            rolling.fit(instance)
     own, programs = {each.name for each in deployment.instances}, {each.program.name for each in wanted}
     known = deployment.known(processes)
-    rollout.drop([each for each in known if each.name not in own and each.program.name in programs])
+    rolling.drop([each for each in known if each.name not in own and each.program.name in programs])
 
 
 def add_programs(deployment: Deployment, wanted: Sequence[Instance], report: Report) -> None:
     """Makes a running supervisord know these instances; those that run keep their configuration."""
     processes = deployment.processes()
-    rollout = Rollout(deployment, deployment.supervisor.reread(), report)
-    for instance in filter(rollout.is_outdated, wanted):
+    rolling = RollingRestart(deployment, deployment.supervisor.reread(), report)
+    for instance in filter(rolling.is_outdated, wanted):
         if not is_active(instance, processes):
-            rollout.fit(instance)
+            rolling.fit(instance)

@@ -8,7 +8,7 @@ from bisnesctl.host import machine_memory, process_memory, tree_memory
 from bisnesctl.lifecycle import ports, preflight, self_tests
 from bisnesctl.lifecycle.readiness import wait_healthy
 from bisnesctl.lifecycle.restart import record
-from bisnesctl.lifecycle.rollout import is_active, read_settings
+from bisnesctl.lifecycle.rolling_restart import is_active, read_settings
 from bisnesctl.lifecycle.stop import Report
 from bisnesctl.processes import scales
 from bisnesctl.processes.deployment import Condition, Deployment, as_started, open_deployment
@@ -146,11 +146,11 @@ def _grow(deployment: Deployment, programs: Mapping[str, int | None], report: Re
         return
     ports.check_clashes(deployment.settings, missing)
     self_tests.prove(deployment, missing, report)
-    rollout = read_settings(deployment, report)
+    rolling = read_settings(deployment, report)
     record(deployment, "scale", missing)
     report(f"starting {names_of(missing)}")
     for instance in missing:
-        rollout.begin(instance)
+        rolling.begin(instance)
     wait_healthy(deployment, missing, report)
 
 

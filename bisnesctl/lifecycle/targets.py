@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from bisnesctl.errors import UsageError
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.extras import why_extra
-from bisnesctl.processes.selection import Selection
-from bisnesctl.processes.topology import EVERYTHING, Instance, Kind, resolve
+from bisnesctl.processes.selection import EVERYTHING, Selection, resolve
+from bisnesctl.processes.topology import Instance, Kind
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from bisnesctl.views.overview import ProcessRow
 #: The group of the rows of bots.
 BOTS = "bots"
 #: The groups in their order on the screen.
-GROUPS = (*(kind.value for kind in
-            (Kind.API, Kind.WWEBJS, Kind.SESSIONS, Kind.META, Kind.EVENTS, Kind.INFRASTRUCTURE)), BOTS)  # fmt: skip
+GROUPS = (*(kind.value for kind in Kind), BOTS)
 
 
 class Level(StrEnum):

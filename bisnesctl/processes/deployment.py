@@ -24,8 +24,9 @@ from bisnesctl.processes import failed_start, known_good, scales, stop_records, 
 from bisnesctl.processes.extras import find_extras, in_start_order, left_out_explained
 from bisnesctl.processes.failed_start import FailedStart
 from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF, File
+from bisnesctl.processes.selection import in_mode
 from bisnesctl.processes.supervisor import CALL_TIMEOUT_SECONDS, Process, Supervisor, pid_in, running_configs
-from bisnesctl.processes.topology import Instance, Mode, expand, in_mode, instance_of, program
+from bisnesctl.processes.topology import Instance, Mode, expand, instance_of, program
 from bisnesctl.settings import Settings, load
 
 #: The file that commands lock while they start or stop something, below `run_dir`.

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bisnesctl.errors import UsageError
+from bisnesctl.processes.selection import ALIASES, UnknownName
 from bisnesctl.processes.supervisor import Process
-from bisnesctl.processes.topology import ALIASES, PROGRAMS, Instance, Program, UnknownName, instance_of
+from bisnesctl.processes.topology import PROGRAMS, Instance, Program, instance_of
 from bisnesctl.settings import Settings
 
 #: The condition of an embedded server → the setting that names another server.

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from bisnesctl.errors import UsageError
 from bisnesctl.host import disk
-from bisnesctl.processes.topology import ALIASES, PROGRAMS, Program
+from bisnesctl.processes.selection import ALIASES
+from bisnesctl.processes.topology import PROGRAMS, Program
 from bisnesctl.setting_values import ENVIRONMENT
 from bisnesctl.settings import Settings
 
@@ -51,7 +52,9 @@ def find_program(name: str) -> Program:
         if row.name in meant or row.process == name:
             return row
     known = ", ".join(row.process or row.name for row in SCALABLE)
-    raise UsageError(f"{name} always has one instance. These can be scaled: {known}")
+    exists = any(name in (row.name, row.process) for row in PROGRAMS)
+    problem = f"{name} always has one instance" if exists else f"there is no program {name}"
+    raise UsageError(f"{problem}. These can be scaled: {known}")
 
 
 def read(run_dir: Path) -> Mapping[str, int]:

@@ -9,7 +9,19 @@ from dataclasses import dataclass
 
 from bisnesctl.errors import UsageError
 from bisnesctl.naming import SESSION
-from bisnesctl.processes.topology import Instance, Kind, resolve
+from bisnesctl.processes.topology import Instance, Kind, Mode, Program
+
+#: Names of the old system, and names of whole channels.
+ALIASES = {
+    "bisnesgpt-api": ("api",),
+    "bisnesgpt-meta": ("meta", "meta-worker"),
+    "bisnesgpt-wwebjs": ("wwebjs", "wwebjs-session"),
+    "whatsapp-service-legacy": ("legacy",),
+}
+#: How similar a name must be to an unknown one to be suggested, from 0 to 1.
+SIMILARITY = 0.7
+#: The name that means every instance.
+EVERYTHING = "all"
 
 #: The state of every instance that has a process. All other states are the words of `bisnesctl status`.
 RUNNING = "running"
@@ -102,3 +114,71 @@ def company_of(instance: Instance) -> str:
 
 def _states_of(word: str) -> set[str]:
     return {word} if word in WITHOUT_PROCESS else {word, RUNNING}
+
+
+def in_mode(instances: Iterable[Instance], mode: Mode, only: Sequence[str] = ()) -> list[Instance]:
+    """The instances of a mode. `only`: limits them to these names and the programs that these need.
+
+    `meta` and `wwebjs` mean the whole channel, with its workers or sessions. Raises `UsageError` for an unknown name.
+    """
+    candidates = [each for each in instances if mode in each.program.modes]
+    if not only:
+        return candidates
+    wanted = resolve([f"bisnesgpt-{name}" if name in ("meta", "wwebjs") else name for name in only], candidates)
+    return [each for each in candidates if each in wanted or _is_needed(each.program)]
+
+
+def _is_needed(row: Program) -> bool:
+    """Whether every mode needs it: the guard and the servers. Sessions run in both modes but are not needed."""
+    return len(row.modes) > 1 and not row.dynamic
+
+
+def resolve(names: Iterable[str], instances: Sequence[Instance]) -> list[Instance]:
+    """The instances with these names of programs, instances or aliases, or `all`, in order of start, each once.
+
+    Raises `UsageError` that lists the known names.
+    """
+    found: set[str] = set()
+    for name in names:
+        meant = set(ALIASES.get(name, (name,)))
+        matches = {each.name for each in instances if name == EVERYTHING or meant & {each.name, each.program.name}}
+        if name == "supervisord":
+            raise UsageError(
+                "supervisord runs the programs and is none of them: `bisnesctl describe supervisord` shows it, "
+                "`bisnesctl stop` ends it with all of them"
+            )
+        if not matches:
+            known = ", ".join(dict.fromkeys(each.program.name for each in instances))
+            hint = near_names(name, instances)
+            beginning = f"unknown name {name}{f': {hint}' if hint else ''}{'' if hint.endswith('?') else '.'}"
+            raise UnknownName(f"{beginning} There are: {known}, their instances, and {EVERYTHING}", name)
+        found |= matches
+    return [each for each in instances if each.name in found]
+
+
+class UnknownName(UsageError):
+    """This name of a program or an instance is unknown. See `bisnesctl status`."""
+
+    def __init__(self, message: str | None = None, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+
+
+def instances_instead(name: str, instances: Sequence[Instance]) -> str:
+    """The instances of a program, as the end of a sentence, if the name is that of one that it does not have."""
+    own = [each.name for each in instances if each.program.name == name.rpartition("-")[0]]
+    if not own or not name.rpartition("-")[2].isdecimal():
+        return ""
+    return f"there is only {own[0]}" if len(own) == 1 else f"there are {', '.join(own[:-1])} and {own[-1]}"
+
+
+def near_names(name: str, instances: Sequence[Instance]) -> str:
+    """The names that an unknown one may mean, as the end of a sentence; empty if it resembles none."""
+    if name.isdecimal():
+        return "names replace ids, `bisnesctl status` lists them"
+    if existing := instances_instead(name, instances):
+        return existing
+    known = (word for each in instances for word in (each.program.name, each.name))
+    words = dict.fromkeys([EVERYTHING, *known, *ALIASES])
+    meant = difflib.get_close_matches(name.lower(), words, 2, SIMILARITY)
+    return f"did you mean {' or '.join(meant)}?" if meant else ""

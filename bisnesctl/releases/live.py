@@ -11,7 +11,7 @@ from bisnesctl.database import migrations
 from bisnesctl.errors import BisnesError, ExitCode
 from bisnesctl.formatting import listed
 from bisnesctl.health.guard_file import GUARD
-from bisnesctl.processes import rollout_records, stop_records, switch_records
+from bisnesctl.processes import restart_records, stop_records, switch_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.switch_records import SwitchRecord
 from bisnesctl.releases import checks, programs
@@ -118,7 +118,7 @@ class LiveSteps:
 
     def forget(self, record: SwitchRecord) -> None:
         """Removes what interrupted reloads left, too, since everything was brought to one release."""
-        rollout_records.forget(self._deployment.settings.run_dir, record.at)
+        restart_records.forget(self._deployment.settings.run_dir, record.at)
         switch_records.remove(self._store.home)
 
     def accept(self, record: SwitchRecord) -> None:

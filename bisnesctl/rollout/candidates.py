@@ -38,3 +38,11 @@ def find(
     rows = query(connection, _ACTIVITY, {"bots": sorted(owners)})
     found = [Candidate(bot, owners[bot].name, is_test, messages) for bot, is_test, messages in rows]
     return plan.order(found, named), owners
+
+
+def why_none(connection: Connection, to: Side, channel: str | None = None) -> str:
+    """Why `find` found nothing, with the next step if there is one."""
+    of_channel = f" of {channel}" if channel else ""
+    if any(channel in (None, each.channel) for each in ownership.find(connection)):
+        return f"{to} serves all bots{of_channel} already"
+    return f"there are no bots{of_channel} to move: `bisnesctl bots add` adds one"

@@ -66,35 +66,43 @@ ALIASES = {
     "prettylist": ("status", "--json"),
     "slist": ("status", "--json"),
 }
-#: Options of PM2 that ours do not need → what to type instead, and why.
-OPTION_ANSWERS = {
+#: Options of PM2's `logs` that ours does not need → what to type instead, and why.
+LOG_OPTION_ANSWERS = {
+    "--format": "lines are printed as they are stored; `bisnesctl logs --json` prints JSON",
+    "--highlight": "`bisnesctl logs --grep REGEX` finds lines",
+    "--merge-logs": "`bisnesctl logs` merges the logs of all instances by time",
+    "--nostream": "it is not needed: `bisnesctl logs` prints the last lines and ends; `-f` follows",
+    "--out": "`bisnesctl logs` shows both outputs, `bisnesctl logs --err` standard error alone",
+    "--raw": "it is not needed: lines are printed as the program wrote them; `bisnesctl logs --json` has their parts",
+    "--timestamp": "lines have their times already",
+}
+#: The same for the commands that begin and end programs.
+PROGRAM_OPTION_ANSWERS = {
     "--attach": "`bisnesctl logs NAME -f` follows a program",
     "--cron": "programs run on; for jobs at fixed times see `bisnesctl cron show`",
     "--cron-restart": "programs run on; for jobs at fixed times see `bisnesctl cron show`",
     "--env": "`.env` has the settings; BISNES_ENV names another file",
     "--force": "it is not needed: a start begins what does not run, and nothing twice",
     "-f": "it is not needed: a start begins what does not run, and nothing twice",
-    "--format": "lines are printed as they are stored; `bisnesctl logs --json` prints JSON",
-    "--highlight": "`bisnesctl logs --grep REGEX` finds lines",
     "--instances": "`bisnesctl scale api=4` changes the number of instances, and remembers it",
     "-i": "`bisnesctl scale api=4` changes the number of instances, and remembers it",
     "--interpreter": "programs run with the Python of this installation",
     "--log": "`bisnesctl describe NAME` names the files of a program's log",
     "--max-memory-restart": "each program has a limit: `bisnesctl status` shows it",
-    "--merge-logs": "`bisnesctl logs` merges the logs of all instances by time",
     "--name": "programs have fixed names: `bisnesctl status` lists them",
     "-n": "programs have fixed names: `bisnesctl status` lists them",
     "--no-autorestart": "`bisnesctl stop NAME` keeps a program stopped until you start it",
     "--no-daemon": "`bisnesctl start --multiprocess --foreground` stays in the foreground",
-    "--nostream": "it is not needed: `bisnesctl logs` prints the last lines and ends; `-f` follows",
-    "--out": "`bisnesctl logs` shows both outputs, `bisnesctl logs --err` standard error alone",
-    "--raw": "it is not needed: lines are printed as the program wrote them; `bisnesctl logs --json` has their parts",
     "--silent": "redirect standard error: results alone go to standard output",
     "-s": "redirect standard error: results alone go to standard output",
     "--time": "lines have their times already",
-    "--timestamp": "lines have their times already",
     "--update-env": "it is not needed: a start, a restart and a reload use the settings of this moment",
     "--watch": "`bisnesctl reload` uses a changed release, without an interruption",
+}
+#: Command → its answers to options of PM2.
+OPTION_ANSWERS = {
+    "logs": LOG_OPTION_ANSWERS,
+    **dict.fromkeys(("start", "stop", "restart", "reload", "scale"), PROGRAM_OPTION_ANSWERS),
 }
 #: How similar a command must be to a misspelt one, or an option, to be suggested, from 0 to 1.
 SIMILARITY = 0.7

@@ -7,8 +7,8 @@ import typer
 from bisnesctl.formatting import listed
 from bisnesctl.lifecycle.targets import Targets
 from bisnesctl.processes.deployment import Condition, Deployment
-from bisnesctl.processes.selection import Selection
-from bisnesctl.processes.topology import EVERYTHING, names_of
+from bisnesctl.processes.selection import EVERYTHING, Selection
+from bisnesctl.processes.topology import names_of
 from bisnesctl.terminal import output
 from bisnesctl.terminal.output import escape
 

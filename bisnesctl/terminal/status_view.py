@@ -26,8 +26,6 @@ MAX_SESSIONS = 5
 MAX_BOTS = 12
 #: Seconds without a heartbeat of the evaluator of alerts after which it counts as dead.
 _LONG_SILENCE_SECONDS = 60.0
-#: The groups of rows, in order, with their titles.
-_GROUPS = (Kind.API, Kind.WWEBJS, Kind.SESSIONS, Kind.META, Kind.EVENTS, Kind.INFRASTRUCTURE)
 _COLOURS = {
     "healthy": "green",
     "stopped": "dim",
@@ -226,7 +224,7 @@ class _Layout:
 
 def _show_table(found: Overview, chosen: Sequence[StatusColumn] | None, every: bool) -> None:
     known = not found.database_unavailable
-    groups = [(kind, [row for row in found.processes if row.kind == kind.value]) for kind in _GROUPS]
+    groups = [(kind, [row for row in found.processes if row.kind == kind.value]) for kind in Kind]
     folded = {kind: _fold(rows, every) if kind is Kind.SESSIONS else (rows, []) for kind, rows in groups if rows}
     rows = [row for shown, _ in folded.values() for row in shown]
     layout = _layout(rows, known, chosen)

@@ -9,6 +9,8 @@ from bisnesctl.terminal.habits import ANSWERS, HABITS, OPTION_ANSWERS, SIMILARIT
 
 #: The words of the validator for a value that is no number.
 _NO_NUMBER = re.compile(r"Input should be a valid (integer|number), unable to parse string as an? \w+")
+#: Its name for a value that is not one of several.
+_NO_CHOICE = "Value error, "
 
 
 def unknown_command(word: str, commands: Sequence[str], path: str, is_root: bool) -> str:
@@ -30,13 +32,15 @@ def explain(error: Any) -> str:
     option = getattr(error, "option_name", None)
     if option is not None and hasattr(error, "possibilities"):
         return f"`{path}` has no option {option}{_hint(option, context)}; `{path} --help` lists all"
-    text = _NO_NUMBER.sub("a whole number is needed", " ".join(error.format_message().split())).rstrip(".")
+    text = " ".join(error.format_message().split()).replace(_NO_CHOICE, "").rstrip(".")
+    text = _NO_NUMBER.sub("a whole number is needed", text)
     return f"{text[:1].lower()}{text[1:]}; `{path} --help` says more"
 
 
 def _hint(option: str, context: Any) -> str:
-    if option in OPTION_ANSWERS:
-        return f": {OPTION_ANSWERS[option]}"
+    answers = OPTION_ANSWERS.get(context.info_name, {}) if context is not None else {}
+    if option in answers:
+        return f": {answers[option]}"
     known = [each for parameter in context.command.params for each in parameter.opts] if context is not None else []
     meant = difflib.get_close_matches(option, [each for each in known if each.startswith("--")], 2, SIMILARITY)
     return f", did you mean {' or '.join(meant)}?" if meant else ""

@@ -11,8 +11,8 @@ from bisnesctl.health.event_history import as_bot, suggestion
 from bisnesctl.naming import SESSION, SUPERVISORD
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.extras import why_left_out
-from bisnesctl.processes.selection import bot_of
-from bisnesctl.processes.topology import ALIASES, Instance, instances_instead, near_names
+from bisnesctl.processes.selection import ALIASES, bot_of, instances_instead, near_names
+from bisnesctl.processes.topology import Instance
 from bisnesctl.settings import Settings
 from bisnesctl.views import bot_page, message_page, process_page, supervisor_page
 from bisnesctl.views.bot_page import BotPage

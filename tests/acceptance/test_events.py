@@ -17,6 +17,7 @@ from tests.support.waiting import HANG_SECONDS, wait_until
 
 CHATS = 10
 TEXTS = 20
+KILLS = 5
 SECRET = "a secret of the customer's"
 
 
@@ -57,6 +58,11 @@ class Customer:
                 return 500
             self.told.append(json.loads(body))
             return 200
+
+    @property
+    def calls(self):
+        """How many calls it answered."""
+        return len(self.told) + self.refused
 
     def texts(self):
         """The texts of each chat in the order of their first delivery."""
@@ -157,8 +163,13 @@ def expect(deployment, customer, texts):
     assert customer.forged == 0
 
 
-def kill_again_and_again(deployment, finished):
-    while not finished.wait(1):
+def kill_again_and_again(deployment, customer, finished):
+    """Kills the sender a few times, each time after it called the customer: otherwise it would never come so far."""
+    for _ in range(KILLS):
+        calls = customer.calls
+        while customer.calls == calls:
+            if finished.wait(0.1):
+                return
         deployment.kill("events")
 
 
@@ -177,7 +188,7 @@ def test_a_receiver_killed_between_storing_and_parsing_loses_nothing(deployment,
 def test_a_killed_sender_and_a_failing_customer_lose_nothing_and_keep_the_order(deployment, customer):
     register(deployment, customer.url)
     finished = threading.Event()
-    killer = threading.Thread(target=kill_again_and_again, args=(deployment, finished))
+    killer = threading.Thread(target=kill_again_and_again, args=(deployment, customer, finished))
     killer.start()
     speak(deployment, range(TEXTS // 2))
     customer.failing.set()

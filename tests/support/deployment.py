@@ -154,9 +154,21 @@ class Deployment:
         )
 
     def close(self) -> None:
-        """Stop everything and delete the data."""
+        """Stop everything and delete the data. After a test that failed, what a stop leaves is killed."""
         self.run("stop", check=False)
+        for left in self._processes():
+            with contextlib.suppress(psutil.Error):
+                left.kill()
         shutil.rmtree(self.settings.server_home, ignore_errors=True)
+
+    def _processes(self) -> list[psutil.Process]:
+        """Everything that runs with this deployment's settings."""
+        found = []
+        for each in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if each.environ().get("BISNES_ENV") == self.environment["BISNES_ENV"]:
+                    found.append(each)
+        return found
 
 
 _SETTINGS = {name.upper() for name in Settings.model_fields} | {"BISNES_ENV", "BISNES_PROCESS", "BISNES_INSTANCE"}

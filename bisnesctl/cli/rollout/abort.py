@@ -26,7 +26,9 @@ def abort(
     deployment = checked_deployment()
     with postgres.command_connection(deployment.settings) as connection:
         found = state.active(connection) or next(iter(state.latest(connection)), None)
-        if found is None or found.phase is Phase.UNDONE:
+        if found is None:
+            raise Conflict("no rollout was begun: `bisnesctl rollout plan` shows what would move")
+        if found.phase is Phase.UNDONE:
             raise Conflict("no rollout is under way, and the last one went back: nothing is to be aborted")
         duty.begin_moving(deployment.settings.run_dir, found.id)
         driver.abort(connection, found, reason)

@@ -81,7 +81,7 @@ def begin(
         ownership.introduce(connection, side.other, operator())
         found, _ = candidates.find(connection, side, channel, first or [])
         if not found:
-            raise UsageError(f"{side} serves all bots{f' of {channel}' if channel else ''} already")
+            raise UsageError(candidates.why_none(connection, side, channel))
         bots = [each.bot_id for each in found]
         duty.begin_moving(deployment.settings.run_dir, 0)
         return state.create(connection, channel, side, bots, steps, automatic, operator())

@@ -53,6 +53,7 @@ def plan_rollout(
     side, shares = side_of(deployment, to), plan.parse_steps(steps)
     with postgres.command_connection(deployment.settings) as connection:
         found, owners = candidates.find(connection, side, channel, first or [])
+        none = "" if found else candidates.why_none(connection, side, channel)
     counts = [plan.count(len(found), each.percent) for each in shares]
     rows = [
         PlannedBot(
@@ -83,4 +84,4 @@ def plan_rollout(
             f"`bisnesctl rollout run '{escape(steps)}'`"
         )
 
-    output.print_found(rows, as_json, show, f"{side} serves all these bots already")
+    output.print_found(rows, as_json, show, none)

@@ -2,7 +2,8 @@
 
 from markdown_table import table
 
-from bisnesctl.processes.topology import ALIASES, PROGRAMS, Mode, Program
+from bisnesctl.processes.selection import ALIASES
+from bisnesctl.processes.topology import PROGRAMS, Mode, Program
 from bisnesctl.settings import Settings
 
 INTRODUCTION = """\

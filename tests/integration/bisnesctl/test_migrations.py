@@ -210,6 +210,50 @@ def test_a_locked_table_is_waited_for_with_a_timeout(legacy: str, monkeypatch: p
     assert migrations.apply(legacy) == NAMES[1:]
 
 
+def _other_end_of_a_deadlock(dsn: str, times: int, stop: threading.Event) -> None:
+    """Has `b`, and wants `a` as soon as somebody waits for it; another one is the victim of the deadlock."""
+    waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
+    with contextlib.closing(psycopg2.connect(dsn, options="-c deadlock_timeout=100s")) as other:
+        for _ in range(times):
+            with other, other.cursor() as cursor:
+                cursor.execute("SELECT * FROM b")
+                while not stop.is_set() and not run(dsn, waits):
+                    stop.wait(0.01)
+                cursor.execute("SELECT * FROM a")
+
+
+def _deadlocks(dsn: str, tmp_path: Path, times: int) -> list[str]:
+    """The reports of a migration that meets this number of deadlocks."""
+    path = write(tmp_path, **{"001_a": "CREATE TABLE a (n int); CREATE TABLE b (n int);"})
+    migrations.apply(dsn, path=path)
+    write(tmp_path, **{"002_b": "ALTER TABLE a ADD COLUMN m int;\nALTER TABLE b ADD COLUMN m int;"})
+    said: list[str] = []
+    stop = threading.Event()
+    other = threading.Thread(target=_other_end_of_a_deadlock, args=(dsn, times, stop))
+    other.start()
+    try:
+        patient = psycopg2.extensions.make_dsn(dsn, options="-c deadlock_timeout=3s")
+        migrations.apply(patient, path=path, report=said.append)
+    finally:
+        stop.set()
+        other.join(HANG_SECONDS)
+    return said
+
+
+def test_a_deadlock_with_a_running_program_is_tried_again(empty_database: str, tmp_path: Path) -> None:
+    said = _deadlocks(empty_database, tmp_path, 1)
+    assert len(said) == 2
+    assert "002_b.sql and a running program waited for each other's tables (attempt 1)" in said[1]
+    assert run(empty_database, "SELECT m FROM a UNION ALL SELECT m FROM b") == []
+
+
+def test_endless_deadlocks_are_an_error(empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrations, "DEADLOCK_ATTEMPTS", 2)
+    with pytest.raises(MigrationError, match=r"002_b\.sql: deadlock detected 2 times.* run `bisnesctl migrate` again"):
+        _deadlocks(empty_database, tmp_path, 2)
+    assert migrations.pending(empty_database, tmp_path) == ["002_b"]
+
+
 def test_a_file_that_was_changed_after_it_was_applied_is_reported(empty_database: str, tmp_path: Path) -> None:
     path = write(tmp_path, **{"001_a": "CREATE TABLE a (n int);"})
     migrations.apply(empty_database, path=path)

@@ -29,7 +29,7 @@ from bisnesctl.host import disk
 from bisnesctl.host.process_stat import is_alive
 from bisnesctl.host.process_times import boottime
 from bisnesctl.logs import exits
-from bisnesctl.processes import command_records, rollout_records, stop_records
+from bisnesctl.processes import command_records, restart_records, stop_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import Instance, Program
 from tests.support.processes.servers import settings_in
@@ -236,11 +236,11 @@ def test_a_command_of_an_operator_is_recorded_for_each_program(stage):
     assert list((settings.run_dir / command_records.FOLDER).iterdir()) == []
 
 
-def test_an_interrupted_rollout_is_recorded_once(stage):
+def test_an_interrupted_rolling_restart_is_recorded_once(stage):
     settings = stage.settings
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    record = rollout_records.begin(settings.run_dir, "restart all", "steady", ("mute",))
-    rollout_records.write(settings.run_dir, replace(record, pid=int(ended.stdout)))
+    record = restart_records.begin(settings.run_dir, "restart all", "steady", ("mute",))
+    restart_records.write(settings.run_dir, replace(record, pid=int(ended.stdout)))
     stage.guard()
     wait_until(lambda: len(stage.noted("command_interrupted")) == 2)
     stage.guard()  # a new one knows it

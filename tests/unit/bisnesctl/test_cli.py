@@ -227,6 +227,11 @@ def test_an_alias_runs_the_command_of_the_same_meaning(word: str, capsys: pytest
         ("logs --out", "--err"), ("logs --timestamp", "their times already"), ("restart api --update-env", "settings"),
         ("start api -i 4", "bisnesctl scale api=4"), ("start app.js --name x", "fixed names"),
         ("logs --lins 5", "did you mean --lines?"), ("stop --al", "has no option --al; `bisnesctl stop --help`"),
+        ("health --format x", "`bisnesctl health` has no option --format; "),
+        ("bots add --type y", "invalid value for '--type': 'y' is not one of 'meta_direct', "),
+        ("scale foo=1", "there is no program foo. These can be scaled: api, meta"),
+        ("scale events=2", "events always has one instance. These can be scaled: api, meta"),
+        ("why nonsense", "unknown name nonsense: name a process ("),
         ("logs --lines many", "a whole number is needed"), ("describe", "missing argument 'NAME'"),
         ("bots frobnicate", "there is no command frobnicate. `bisnesctl bots --help` lists all"),
     ],
@@ -240,7 +245,8 @@ def test_a_line_that_is_not_understood_gets_one_line(line: str, says: str, capsy
 
 
 def test_the_answers_to_options_name_lines_that_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
-    named = {line for answer in OPTION_ANSWERS.values() for line in re.findall(r"`bisnesctl ([^`]+)`", answer)}
+    answers = {answer for each in OPTION_ANSWERS.values() for answer in each.values()}
+    named = {line for answer in answers for line in re.findall(r"`bisnesctl ([^`]+)`", answer)}
     assert [line for line in named if main([*line.split(), "--help"]) != ExitCode.OK] == []
 
 

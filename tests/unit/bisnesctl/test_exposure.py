@@ -6,7 +6,8 @@ import pytest
 
 from bisnesctl.host import confine
 from bisnesctl.lifecycle import preflight
-from bisnesctl.processes.topology import Mode, expand, in_mode
+from bisnesctl.processes.selection import in_mode
+from bisnesctl.processes.topology import Mode, expand
 from bisnesctl.settings import Settings
 
 

@@ -13,7 +13,8 @@ from bisnesctl.errors import Conflict, PortTaken, UsageError
 from bisnesctl.lifecycle import ports
 from bisnesctl.processes.deployment import open_deployment, record_start
 from bisnesctl.processes.extras import left_out_explained
-from bisnesctl.processes.topology import Mode, expand, resolve
+from bisnesctl.processes.selection import resolve
+from bisnesctl.processes.topology import Mode, expand
 from bisnesctl.views import subject
 from tests.support.processes.servers import settings_in
 from tests.support.waiting import wait_until

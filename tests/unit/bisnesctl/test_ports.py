@@ -6,7 +6,8 @@ import pytest
 
 from bisnesctl.errors import ConfigError
 from bisnesctl.lifecycle import ports
-from bisnesctl.processes.topology import Mode, expand, in_mode
+from bisnesctl.processes.selection import in_mode
+from bisnesctl.processes.topology import Mode, expand
 from tests.support.processes.servers import settings_in
 
 

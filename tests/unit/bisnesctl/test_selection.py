@@ -7,8 +7,8 @@ import pytest
 from bisnesctl.cli.app import selection_of
 from bisnesctl.errors import UsageError
 from bisnesctl.processes.deployment import SessionProgram
-from bisnesctl.processes.selection import Selection, select
-from bisnesctl.processes.topology import Instance, expand
+from bisnesctl.processes.selection import Selection, in_mode, resolve, select
+from bisnesctl.processes.topology import Instance, Mode, expand, instance_of, program
 from tests.support.processes.servers import settings_in
 
 STATES = {"api-0": "healthy", "api-1": "failed", "meta": "stopped", "wwebjs-session-0128-2": "degraded"}
@@ -72,3 +72,62 @@ def test_a_selection_reads_as_it_is_typed() -> None:
     assert str(found) == "api meta --company 0128,0200 --state failed"
     assert found.has_selectors
     assert selection_of([]).is_empty
+
+
+def programs(folder: Path, **variables: str) -> list[Instance]:
+    return expand(settings_in(folder, **variables))
+
+
+def names(found: list[Instance]) -> list[str]:
+    return [each.name for each in found]
+
+
+def test_modes_share_only_the_servers_the_guard_and_the_alerts(tmp_path: Path) -> None:
+    found = programs(tmp_path, SANDBOX="true")
+    legacy, many = set(names(in_mode(found, Mode.LEGACY))), set(names(in_mode(found, Mode.MULTIPROCESS)))
+    assert legacy & many == {"guard", "alerts", "postgres", "redis", "sandbox"}
+    assert legacy | many == set(names(found))
+
+
+def test_only_keeps_what_the_chosen_need(tmp_path: Path) -> None:
+    found = programs(tmp_path)
+    assert names(in_mode(found, Mode.MULTIPROCESS, ["bisnesgpt-api"])) == [
+        *("guard", "postgres", "redis", "api-0", "api-1", "alerts"),
+    ]
+    assert names(in_mode(found, Mode.MULTIPROCESS, ["meta"]))[3:-1] == ["meta", "meta-worker-1", "meta-worker-2"]
+    with pytest.raises(UsageError, match="legacy"):
+        in_mode(found, Mode.MULTIPROCESS, ["legacy"])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("api", ["api-0", "api-1"]),
+        ("bisnesgpt-api", ["api-0", "api-1"]),
+        ("api-1", ["api-1"]),
+        ("meta", ["meta"]),
+        ("meta-worker", ["meta-worker-1", "meta-worker-2"]),
+        ("bisnesgpt-meta", ["meta", "meta-worker-1", "meta-worker-2"]),
+        ("whatsapp-service-legacy", ["legacy"]),
+    ],
+)
+def test_names_of_programs_instances_and_aliases_are_resolved(tmp_path: Path, name: str, meant: list[str]) -> None:
+    assert names(resolve([name], programs(tmp_path))) == meant
+
+
+def test_names_mean_each_instance_once_in_order_of_start(tmp_path: Path) -> None:
+    assert names(resolve(["meta", "api-1", "api"], programs(tmp_path))) == ["api-0", "api-1", "meta"]
+
+
+def test_the_error_for_an_unknown_name_lists_the_known_names(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"apy.*api, meta"):
+        resolve(["apy"], programs(tmp_path))
+
+
+def test_only_some_programs_are_not_the_sessions_unless_the_channel_is_named(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    session = instance_of(program("wwebjs-session"), "session", settings, {"company": "1", "phone": "0"})
+    found = [*expand(settings), session]
+    assert "session" not in names(in_mode(found, Mode.MULTIPROCESS, ["api"]))
+    assert names(in_mode(found, Mode.MULTIPROCESS, ["wwebjs"]))[-3:] == ["wwebjs", "alerts", "session"]
+    assert "session" in names(in_mode(found, Mode.LEGACY))

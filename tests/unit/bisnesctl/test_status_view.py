@@ -11,6 +11,7 @@ from rich.cells import cell_len
 
 from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.errors import UsageError
+from bisnesctl.processes.topology import Kind
 from bisnesctl.terminal import output, status_view
 from bisnesctl.terminal.output import SafeConsole
 from bisnesctl.views.drift import Drift
@@ -67,6 +68,12 @@ def test_no_width_loses_what_matters(screen: Callable[..., str], width: int) -> 
     assert "12" in shown
     assert "3m 5s" in shown
     assert "banned" in shown
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_programs_of_each_kind_are_shown(screen: Callable[..., str], kind: Kind) -> None:
+    row = replace(HEALTHY, name="the-row", program="the-program", kind=kind.value)
+    assert "the-row" in screen(replace(STATUS, processes=[row, WORKER]), 120)
 
 
 def test_a_wide_terminal_has_the_reason_beside_its_row(screen: Callable[..., str]) -> None:

@@ -14,8 +14,9 @@ from bisnesctl.health import supervisor_ends
 from bisnesctl.health.guard_file import GUARD_FILE
 from bisnesctl.host.process_times import boottime
 from bisnesctl.processes.deployment import Deployment, record_start, record_stop
+from bisnesctl.processes.selection import resolve
 from bisnesctl.processes.supervisor import Supervisor
-from bisnesctl.processes.topology import Mode, expand, resolve
+from bisnesctl.processes.topology import Mode, expand
 from tests.support.processes.servers import settings_in
 
 BOOT = "2026-01-31 12:00:00,000 INFO supervisord started with pid 7\n"

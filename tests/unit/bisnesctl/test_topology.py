@@ -1,25 +1,15 @@
-"""Rows become instances, and names mean instances."""
+"""Rows become instances."""
 
 from pathlib import Path
 
 import pytest
 
-from bisnesctl.errors import ConfigError, UsageError
+from bisnesctl.errors import ConfigError
 from bisnesctl.processes.embedded_servers import max_connections
 from bisnesctl.processes.extras import find_extras, in_start_order, why_extra
 from bisnesctl.processes.render import own_command
 from bisnesctl.processes.supervisor import Process
-from bisnesctl.processes.topology import (
-    PROGRAMS,
-    Instance,
-    Mode,
-    expand,
-    in_mode,
-    instance_of,
-    memory_limit,
-    program,
-    resolve,
-)
+from bisnesctl.processes.topology import PROGRAMS, Instance, Mode, expand, memory_limit, program
 from tests.support.processes.servers import settings_in
 
 
@@ -56,48 +46,6 @@ def test_instances_of_a_shared_socket_are_one_group_and_workers_are_groups_of_th
     assert groups["meta-worker-2"] == "meta-worker-2:meta-worker-2"
 
 
-def test_modes_share_only_the_servers_the_guard_and_the_alerts(tmp_path: Path) -> None:
-    found = instances(tmp_path, SANDBOX="true")
-    legacy, many = set(names(in_mode(found, Mode.LEGACY))), set(names(in_mode(found, Mode.MULTIPROCESS)))
-    assert legacy & many == {"guard", "alerts", "postgres", "redis", "sandbox"}
-    assert legacy | many == set(names(found))
-
-
-def test_only_keeps_what_the_chosen_need(tmp_path: Path) -> None:
-    found = instances(tmp_path)
-    assert names(in_mode(found, Mode.MULTIPROCESS, ["bisnesgpt-api"])) == [
-        *("guard", "postgres", "redis", "api-0", "api-1", "alerts"),
-    ]
-    assert names(in_mode(found, Mode.MULTIPROCESS, ["meta"]))[3:-1] == ["meta", "meta-worker-1", "meta-worker-2"]
-    with pytest.raises(UsageError, match="legacy"):
-        in_mode(found, Mode.MULTIPROCESS, ["legacy"])
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("api", ["api-0", "api-1"]),
-        ("bisnesgpt-api", ["api-0", "api-1"]),
-        ("api-1", ["api-1"]),
-        ("meta", ["meta"]),
-        ("meta-worker", ["meta-worker-1", "meta-worker-2"]),
-        ("bisnesgpt-meta", ["meta", "meta-worker-1", "meta-worker-2"]),
-        ("whatsapp-service-legacy", ["legacy"]),
-    ],
-)
-def test_names_of_programs_instances_and_aliases_are_resolved(tmp_path: Path, name: str, meant: list[str]) -> None:
-    assert names(resolve([name], instances(tmp_path))) == meant
-
-
-def test_names_mean_each_instance_once_in_order_of_start(tmp_path: Path) -> None:
-    assert names(resolve(["meta", "api-1", "api"], instances(tmp_path))) == ["api-0", "api-1", "meta"]
-
-
-def test_the_error_for_an_unknown_name_lists_the_known_names(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"apy.*api, meta"):
-        resolve(["apy"], instances(tmp_path))
-
-
 def test_the_environment_names_the_instance_but_no_secret(tmp_path: Path) -> None:
     found = instances(tmp_path, ENCRYPTION_KEY="x" * 32, SANDBOX="true")
     worker = next(each for each in found if each.name == "meta-worker-2")
@@ -129,15 +77,6 @@ def test_memory_limits_are_in_the_rows_or_in_the_settings(tmp_path: Path) -> Non
     assert memory_limit(program("postgres"), settings) is None
     # A session renews its browser by itself before the guard has to end it.
     assert memory_limit(program("wwebjs-session"), settings) == 300 * 2**20
-
-
-def test_only_some_programs_are_not_the_sessions_unless_the_channel_is_named(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
-    session = instance_of(program("wwebjs-session"), "session", settings, {"company": "1", "phone": "0"})
-    found = [*expand(settings), session]
-    assert "session" not in names(in_mode(found, Mode.MULTIPROCESS, ["api"]))
-    assert names(in_mode(found, Mode.MULTIPROCESS, ["wwebjs"]))[-3:] == ["wwebjs", "alerts", "session"]
-    assert "session" in names(in_mode(found, Mode.LEGACY))
 
 
 def test_the_managers_of_sessions_stop_before_the_sessions() -> None:

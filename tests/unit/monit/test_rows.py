@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bisnesctl.bots.store import Bot
 from bisnesctl.monit import table
 from bisnesctl.monit.rows import GROUPS, Level, Row, Sort, matching, ordered, rows_of
+from bisnesctl.processes.topology import Kind
 from bisnesctl.views.overview import ProcessRow
 
 BOT = Bot("0128", 2, "wwebjs", "wwebjs", "active", None, None, 0, None, None, None, None, None, "ok", None, [],
@@ -100,3 +101,8 @@ def test_a_session_knows_that_its_bot_is_paused():
                          session="WORKING")  # fmt: skip
     paused = replace(BOT, paused={"by": "ana", "reason": None, "since": "", "until": None})
     assert [(row.bot, row.is_paused) for row in rows_of([session], [paused])] == [("0128-2", True), ("0128-2", True)]
+
+
+def test_programs_of_each_kind_have_a_group():
+    rows = [ProcessRow(kind.value, "program", "healthy", 1, 1.0, 1.0, 1, 0, "", kind.value) for kind in Kind]
+    assert [row.name for row in rows_of(reversed(rows), [])] == [row.name for row in rows]

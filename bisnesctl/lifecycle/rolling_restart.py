@@ -7,7 +7,7 @@ from dataclasses import replace
 from bisnesctl.errors import BisnesError
 from bisnesctl.lifecycle.readiness import wait_healthy
 from bisnesctl.lifecycle.stop import Report, stop_together
-from bisnesctl.processes import embedded_servers, rollout_records
+from bisnesctl.processes import embedded_servers, restart_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.render import write_config
 from bisnesctl.processes.supervisor import Changes, Process
@@ -26,14 +26,14 @@ def moved(instances: Sequence[Instance], processes: Mapping[str, Process]) -> li
     return [each for each in running if listening_address(each, processes[each.name].pid) != (each.host, each.port)]
 
 
-def read_settings(deployment: Deployment, report: Report) -> "Rollout":
+def read_settings(deployment: Deployment, report: Report) -> "RollingRestart":
     """Makes supervisord read the configuration of the current settings, and changes nothing that runs."""
     settings = deployment.settings
     write_config(settings, deployment.instances, settings.run_dir, embedded_servers.command_variables(settings))
-    return Rollout(deployment, deployment.supervisor.reread(), report)
+    return RollingRestart(deployment, deployment.supervisor.reread(), report)
 
 
-class Rollout:
+class RollingRestart:
     """Brings instances to the configuration that supervisord has just read."""
 
     def __init__(self, deployment: Deployment, changes: Changes, report: Report) -> None:
@@ -51,17 +51,17 @@ class Rollout:
     def step(self, command: str, instance: Instance, left: Sequence[Instance]) -> Iterator[None]:
         """Within it, this instance is renewed; the record says so until it is, and after a failure.
 
-        `command`: the words that repeat the rollout. `left`: the instances whose turn has not come.
+        `command`: the words that repeat the rolling restart. `left`: the instances whose turn has not come.
         """
         run_dir = self._deployment.settings.run_dir
-        record = rollout_records.begin(run_dir, command, instance.name, tuple(each.name for each in left))
+        record = restart_records.begin(run_dir, command, instance.name, tuple(each.name for each in left))
         try:
             yield
         except BisnesError as error:
-            rollout_records.write(run_dir, replace(record, failed=str(error).partition("\n")[0]))
+            restart_records.write(run_dir, replace(record, failed=str(error).partition("\n")[0]))
             raise
         if not left:
-            rollout_records.finish(run_dir)
+            restart_records.finish(run_dir)
 
     def renew(self, instance: Instance, wait: bool = True) -> None:
         """Stops an instance if it runs, starts it with its new configuration, and waits until it is healthy.

@@ -1,8 +1,8 @@
-"""The rollout that was begun last: `run/rollout.json` says which instances it had still to restart.
+"""The rolling restart that was begun last: `run/rollout.json` says which instances it had still to restart.
 
 A command that restarts instances in turn writes it before each step and removes it at the end. After a failure or a
 SIGKILL it stays: `status` reads which instances still run as before, and the guard which one to start again. A later
-rollout keeps it beside its own record, unless it is the same command: that one restarts all of them.
+rolling restart keeps it beside its own record, unless it is the same command: that one restarts all of them.
 """
 
 import contextlib
@@ -17,22 +17,22 @@ from typing import Any
 from bisnesctl.host import disk, process_stat
 from bisnesctl.processes.supervisor import Process
 
-#: The file, below `run_dir`.
+#: The file, below `run_dir`; earlier releases read and write it too.
 FILE = "rollout.json"
-#: Unfinished rollouts that are kept beside the last one, at most.
+#: Unfinished rolling restarts that are kept beside the last one, at most.
 MAX_EARLIER = 10
 
 
 @dataclass(frozen=True)
-class RolloutRecord:
-    """One rollout."""
+class RestartRecord:
+    """One rolling restart."""
 
     #: The words after `bisnesctl` that repeat it.
     command: str
     #: The process of the command, and when it was started, in seconds after the boot of the machine.
     pid: int
     pid_started: float
-    #: When the rollout began, in seconds since the epoch.
+    #: When the rolling restart began, in seconds since the epoch.
     at: float
     #: The instance whose turn it is.
     now: str
@@ -40,11 +40,11 @@ class RolloutRecord:
     left: tuple[str, ...] = ()
     #: Why it failed, in one line; empty if it did not.
     failed: str = ""
-    #: Rollouts before it that failed or were interrupted, the newest first.
-    earlier: "tuple[RolloutRecord, ...]" = ()
+    #: Rolling restarts before it that failed or were interrupted, the newest first.
+    earlier: "tuple[RestartRecord, ...]" = ()
 
     @property
-    def unfinished(self) -> "list[RolloutRecord]":
+    def unfinished(self) -> "list[RestartRecord]":
         """This and the earlier ones, the newest first, that failed or were interrupted."""
         return [each for each in (self, *self.earlier) if each.failed or each.interrupted]
 
@@ -54,7 +54,7 @@ class RolloutRecord:
         return not self.failed and not process_stat.runs(self.pid, self.pid_started)
 
     def missing(self, processes: Mapping[str, Process]) -> str:
-        """The instance that an interrupted rollout stopped and did not start again; empty if there is none."""
+        """The instance that an interrupted rolling restart stopped and did not start again; empty if there is none."""
         return next((each.now for each in self.unfinished if each._has_dropped(processes.get(each.now))), "")
 
     def _has_dropped(self, process: Process | None) -> bool:
@@ -63,7 +63,7 @@ class RolloutRecord:
         return process.ended_at >= int(self.at) and process.ended_at - process.lived < self.at
 
     def remark(self, name: str, process: Process) -> str:
-        """Why an instance was not renewed, and the next step; empty if it was, or no rollout failed that meant it."""
+        """Why an instance was not renewed, and the next step; empty if it was, or nothing failed that meant it."""
         return next((text for each in self.unfinished if (text := each._remark(name, process))), "")
 
     def _remark(self, name: str, process: Process) -> str:
@@ -81,24 +81,24 @@ class RolloutRecord:
         return f"it is as before: {how}; `bisnesctl {self.command}` tries again"
 
 
-def begin(run_dir: Path, command: str, now: str, left: tuple[str, ...]) -> RolloutRecord:
-    """Records a step of a rollout of this process. A full disk must not prevent it."""
+def begin(run_dir: Path, command: str, now: str, left: tuple[str, ...]) -> RestartRecord:
+    """Records a step of a rolling restart of this process. A full disk must not prevent it."""
     pid, before = os.getpid(), read(run_dir)
     others = [each for each in before.unfinished if each.command != command] if before else []
     earlier = tuple(replace(each, earlier=()) for each in others[:MAX_EARLIER])
-    own = RolloutRecord(command, pid, process_stat.read(pid).started_at, time.time(), now, left, earlier=earlier)
+    own = RestartRecord(command, pid, process_stat.read(pid).started_at, time.time(), now, left, earlier=earlier)
     return write(run_dir, own)
 
 
-def write(run_dir: Path, record: RolloutRecord) -> RolloutRecord:
-    """Writes the record. A full disk must not prevent the rollout."""
+def write(run_dir: Path, record: RestartRecord) -> RestartRecord:
+    """Writes the record. A full disk must not prevent the rolling restart."""
     with contextlib.suppress(OSError):
         disk.replace(run_dir / FILE, json.dumps(asdict(record)).encode())
     return record
 
 
 def finish(run_dir: Path) -> None:
-    """Removes the record, because everything was restarted. Earlier rollouts that are unfinished stay."""
+    """Removes the record, because everything was restarted. Earlier rolling restarts that are unfinished stay."""
     before = read(run_dir)
     if before and before.earlier:
         write(run_dir, replace(before.earlier[0], earlier=before.earlier[1:]))
@@ -108,7 +108,7 @@ def finish(run_dir: Path) -> None:
 
 
 def forget(run_dir: Path, since: float) -> None:
-    """Removes the records of rollouts that began at this time or later, in seconds since the epoch."""
+    """Removes the records of rolling restarts that began at this time or later, in seconds since the epoch."""
     before = read(run_dir)
     if before is None:
         return
@@ -120,14 +120,14 @@ def forget(run_dir: Path, since: float) -> None:
         (run_dir / FILE).unlink()
 
 
-def read(run_dir: Path) -> RolloutRecord | None:
-    """The record of a rollout that is under way, failed or was interrupted; None if there is none."""
+def read(run_dir: Path) -> RestartRecord | None:
+    """The record of a rolling restart that is under way, failed or was interrupted; None if there is none."""
     try:
         return _record(json.loads((run_dir / FILE).read_text()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _record(found: dict[str, Any]) -> RolloutRecord:
+def _record(found: dict[str, Any]) -> RestartRecord:
     earlier = tuple(_record(each) for each in found.get("earlier", ()))
-    return RolloutRecord(**found | {"left": tuple(found["left"]), "earlier": earlier})
+    return RestartRecord(**found | {"left": tuple(found["left"]), "earlier": earlier})
