@@ -22,7 +22,7 @@ def deployment(tmp_path) -> Iterator[Deployment]:
     made = Deployment(
         tmp_path, ENABLE_DASHBOARD="true", ENABLE_WWEBJS="false", API_INSTANCES="1", META_INSTANCES="1",
         META_MAX_MESSAGES_PER_SECOND="500", HEARTBEAT_INTERVAL="1000", ROLLOUT_FAILURE_MARGIN="50",
-        ROLLOUT_LATENCY_RATIO="1000",
+        ROLLOUT_LATENCY_RATIO="100",
     )  # fmt: skip
     try:
         made.run("start", "--legacy", "--sandbox")
