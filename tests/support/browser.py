@@ -60,7 +60,7 @@ class PageBrowser:
             field.send_keys(value)
 
     def submit(self, selector: str = "main form button") -> None:
-        """Presses a button or follows a link, once it is there; it may be replaced meanwhile, by an update of the page."""
+        """Presses a button or follows a link, once it is there; an update of the page may replace it meanwhile."""
 
         def is_pressed() -> bool:
             try:

@@ -83,7 +83,7 @@ class Things:
                 yield adapter.build(rule.endpoint, values, method), rule, None
 
 
-class Names(ImmutableMultiDict):
+class Names(ImmutableMultiDict[str, str]):
     """Values of a request, which note the names that a view asks for."""
 
     seen: ClassVar[dict[str, set[str]]] = {}
@@ -174,9 +174,13 @@ class Walker(Visitor):
             self.token = self._people.begin(self._name, "127.0.0.1", "test")
             self.client.set_cookie("__Host-bisnes", self.token, domain="127.0.0.1")
             self._csrf = self.csrf()
-        body = {"data": f"csrf={self._csrf}&{form}", "content_type": "application/x-www-form-urlencoded"}
         target = f"{path}?{query}" if query else path
-        return self.client.open(target, base_url=HOST, method=method, **(body if method not in ("GET", "HEAD") else {}))
+        if method in ("GET", "HEAD"):
+            return self.client.open(target, base_url=HOST, method=method)
+        return self.client.open(
+            target, base_url=HOST, method=method, data=f"csrf={self._csrf}&{form}",
+            content_type="application/x-www-form-urlencoded",
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -237,16 +241,18 @@ def endpoint_of(app, path, method):
 def odd_addresses(app, own):
     """Every address with each variable replaced by each odd value, one at a time."""
     for rule in app.url_map.iter_rules():
-        text = str(rule.rule)
+        usual = {"action": "restart", "subject": "api-0"} | {
+            name: own.value(rule, name) for name in rule.arguments - {"action", "subject"}
+        }
         for name in rule.arguments:
             for title, value in ODD_VALUES.items():
-                if not value or (title == "long" and "action" in rule.arguments):
-                    continue
-                filled = re.sub(rf"<(\w+:)?{name}>", value.replace("\\", r"\\"), text)
-                known = {"action": "restart", "subject": "api-0"} | {
-                    each: own.value(rule, each) for each in rule.arguments - {"action", "subject", name}
-                }
-                yield re.sub(r"<(?:\w+:)?(\w+)>", lambda found, known=known: known[found[1]], filled), rule, title
+                if value and not (title == "long" and "action" in rule.arguments):
+                    yield filled(str(rule.rule), usual | {name: value}), rule, title
+
+
+def filled(form, values):
+    """An address with values in the places of its variables."""
+    return re.sub(r"<(?:\w+:)?(\w+)>", lambda found: values[found[1]], form)
 
 
 def check(answer, rule, about):

@@ -4,8 +4,10 @@ import threading
 
 import pytest
 
+from bisnesctl.people.store import PeopleStore
 from services.dashboard import sources
 from services.dashboard.sources import Sources
+from services.database.connection import Database
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 
@@ -38,8 +40,8 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def shared():
-    return Sources(None, None)  # neither a database nor people are used
+def shared(tmp_path):
+    return Sources(Database("host=nowhere"), PeopleStore(tmp_path))
 
 
 def test_a_finding_is_shared_for_a_while(shared, clock):
