@@ -155,7 +155,7 @@ def _database(error: Exception) -> Any:
 
 
 def _of_server() -> str:
-    """What is wrong with the process of PostgreSQL, such as that an operator stopped it."""
+    """The trouble of the process of PostgreSQL, such as that an operator stopped it; empty if it has none."""
     try:
         rows = findings.overview().processes
     except BisnesError:

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class _Finding:
-    """What was found for a key, or the error that was raised instead."""
+    """The finding for a key, or the error that was raised instead."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # held by the thread that looks
@@ -59,7 +59,7 @@ class _Finding:
         self._fresh_until = now + max(seconds, min(SHARED_FACTOR * (now - begun), MAX_REST_SECONDS))
 
     def result(self) -> Any:
-        """What was found. Raises the error that was raised."""
+        """The finding. Raises the error that was raised instead."""
         if self._error is not None:
             raise self._error
         return self.value
@@ -85,7 +85,7 @@ class Sources:
     def shared(self, key: Hashable, find: Callable[[], T], seconds: float = SHARED_SECONDS) -> T:
         """The result of `find`, or the one that it returned or raised for this key a moment ago.
 
-        One thread at a time looks. What was found before is shown meanwhile, unless that is too old.
+        One thread at a time looks. An older finding is shown meanwhile, unless it is too old.
         """
         with self._lock:
             if len(self._findings) >= MAX_FINDINGS:

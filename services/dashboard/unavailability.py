@@ -11,7 +11,7 @@ from bisnesctl.settings import Settings
 
 @dataclass(frozen=True)
 class Unavailability:
-    """What a page says instead of its content."""
+    """The reason that a page says instead of its content."""
 
     #: The key of the sentence among the texts in `error`.
     kind: str

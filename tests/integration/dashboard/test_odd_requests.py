@@ -45,7 +45,7 @@ PEOPLE = {
 
 @dataclass
 class Things:
-    """What a company has, by the kind that an address names."""
+    """The things of a company, by the kind that an address names."""
 
     company: str
     message: str
@@ -256,7 +256,7 @@ def filled(form, values):
 
 
 def check(answer, rule, about):
-    """What holds for every answer."""
+    """Fails unless an answer is as every answer has to be."""
     is_down = rule.endpoint.startswith("sandbox.") and answer.status_code == 503
     assert answer.status_code < 500 or is_down, (*about, answer.text[-2000:])
     assert "<script>alert" not in answer.text, about
