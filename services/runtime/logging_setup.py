@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from bisnesctl.host.log_stream import LastingHandler
+from bisnesctl.host.log_stream import LastingHandler, Repeats
 from bisnesctl.logs import levels
 
 #: The id of the request that is served now; empty outside of requests. Every line that is logged meanwhile has it.
@@ -17,17 +17,19 @@ current_request: ContextVar[str] = ContextVar("current_request", default="")
 
 def configure(level: str) -> None:
     """Set up structlog and the standard library's logging alike. `level`: debug, info, warning or error."""
-    shared: list[Any] = [
+    context: list[Any] = [
         structlog.contextvars.merge_contextvars,
         _add_request_id,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso"),
     ]
+    time = structlog.processors.TimeStamper(fmt="iso")
     render = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,
+            *context,
+            Repeats(),
+            time,
             structlog.processors.format_exc_info,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -37,7 +39,7 @@ def configure(level: str) -> None:
     handler = LastingHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*context, time],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,

@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 PAGE = ROOT / "docs/how-to/from-pm2.md"
 #: Each command of the page that leaves everything as it is → an expression that its output matches.
 READING = {
-    "bisnesctl status": r"api-0 +running +running +healthy",
+    "bisnesctl status": r"(?s)api-0 +running +running +healthy.*dashboard +running +running",
     "bisnesctl status --json": r'"name": "api-0"',
     "bisnesctl status api": r"api-0 +running +running +healthy",
     "bisnesctl status api --columns name,pid": r"api-0 +\d+",
@@ -64,8 +64,9 @@ CHANGING = {
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory):
     deployment = Deployment(
-        tmp_path_factory.mktemp("habits"), API_INSTANCES="1", META_INSTANCES="1", ENABLE_WWEBJS="false", SANDBOX="true"
-    )
+        tmp_path_factory.mktemp("habits"), API_INSTANCES="1", META_INSTANCES="1", ENABLE_WWEBJS="false",
+        ENABLE_DASHBOARD="true", SANDBOX="true",
+    )  # fmt: skip
     try:
         deployment.run("start", "--multiprocess")
         deployment.add_demo_bot("0128")

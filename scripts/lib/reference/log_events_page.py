@@ -17,6 +17,9 @@ The names of the log events that the processes write, with their fields.
 
 A log line is logfmt: `timestamp=… level=… event=session.state_changed state=WORKING`. A name stays the same from \
 release to release, so alerts and searches may rely on it. Fields may be added. Values are in fields, never in names.
+
+A warning or an error is written once a minute while it repeats with the same values, as in an outage. `repeated` is \
+then the number of equal lines that were left out before it. Lines with a traceback are always written.
 """
 
 

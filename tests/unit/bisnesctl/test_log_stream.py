@@ -7,8 +7,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import structlog
 
-from bisnesctl.host.log_stream import LastingHandler
+from bisnesctl.host import log_stream
+from bisnesctl.host.log_stream import LastingHandler, Repeats
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 
 SERVICE = """
@@ -58,3 +60,74 @@ def test_lost_lines_are_reported_once_writing_works_again(tmp_path):
     assert said.startswith("before\n")
     assert said.endswith("after\n")
     assert " lines of this log were lost" in said
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(log_stream, "time", made)
+    return made
+
+
+def written(repeats, method="warning", **fields):
+    """The fields of the line, or None if it is left out."""
+    try:
+        return repeats(None, method, {"event": "sweep.failed", **fields})
+    except structlog.DropEvent:
+        return None
+
+
+def test_an_equal_warning_is_written_once_a_minute_with_the_number_of_the_others(clock):
+    repeats = Repeats()
+    assert written(repeats, reason="unavailable") == {"event": "sweep.failed", "reason": "unavailable"}
+    assert [written(repeats, reason="unavailable") for _ in range(7)] == [None] * 7
+    clock.now += log_stream.REPEAT_SECONDS + 1
+    assert written(repeats, reason="unavailable") == {"event": "sweep.failed", "reason": "unavailable", "repeated": 7}
+    assert written(repeats, reason="unavailable") is None
+    clock.now += log_stream.REPEAT_SECONDS + 1
+    assert written(repeats, reason="unavailable")["repeated"] == 1
+    clock.now += log_stream.REPEAT_SECONDS + 1
+    assert "repeated" not in written(repeats, reason="unavailable")
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [("info", {}), ("debug", {}), ("error", {"exc_info": True}), ("exception", {"exc_info": True})],
+)
+def test_other_lines_are_always_written(clock, method, fields):
+    repeats = Repeats()
+    assert [written(repeats, method, **fields) is not None for _ in range(3)] == [True] * 3
+
+
+def test_lines_that_differ_in_a_value_are_all_written(clock):
+    repeats = Repeats()
+    assert all(written(repeats, message=number, about={"list": [number]}) for number in range(2000))
+    assert len(repeats._written) == log_stream.MAX_REMEMBERED
+    assert written(repeats, message=1999, about={"list": [1999]}) is None
+
+
+@pytest.mark.parametrize(
+    "configure",
+    [
+        "from services.runtime import logging_setup; logging_setup.configure('info')",
+        "from bisnesctl.host import log_stream; log_stream.configure_logging(sys.stdout)",
+    ],
+)
+def test_every_program_leaves_repeats_out(configure):
+    program = f"""
+import sys, structlog
+{configure}
+for _ in range(50):
+    structlog.get_logger().warning("sweep.failed", reason="unavailable")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.count("sweep.failed") == 1
