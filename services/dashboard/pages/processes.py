@@ -29,7 +29,7 @@ LOG_BYTES = 4 << 20
 @needs(Role.VIEWER)
 def index() -> Any:
     """The table."""
-    numbers = scales.find(load_partly().with_defaults())
+    numbers = context().sources.shared("scales", lambda: scales.find(load_partly().with_defaults()))
     return rendering.page("processes.html", overview=findings.overview(), well=findings.WELL, scales=numbers)
 
 
