@@ -58,7 +58,7 @@ class _Finding:
         now = time.monotonic()
         self._fresh_until = now + max(seconds, min(SHARED_FACTOR * (now - begun), MAX_REST_SECONDS))
 
-    def result(self) -> Any:
+    def outcome(self) -> Any:
         """The finding. Raises the error that was raised instead."""
         if self._error is not None:
             raise self._error
@@ -96,7 +96,7 @@ class Sources:
             with finding.lock:
                 if not finding.is_fresh:  # else another thread looked meanwhile
                     finding.renew(find, seconds)
-            return cast(T, finding.result())
+            return cast(T, finding.outcome())
         if not finding.is_fresh and finding.lock.acquire(blocking=False):
             threading.Thread(target=_renew, args=(finding, find, seconds), name="dashboard-look", daemon=True).start()
         return cast(T, stale)
