@@ -2,8 +2,10 @@
 
 import contextlib
 import gc
+import importlib
 import itertools
 import os
+import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,23 @@ from bisnesctl.errors import BisnesError, CannotWrite, ExitCode, NotPermitted
 GARBAGE_THRESHOLD = 200_000
 #: The variable with which a shell asks for the words that complete a line.
 COMPLETION = "_BISNESCTL_COMPLETE"
+#: The order of the commands in `--help`: the order in which a newcomer needs them. Other commands follow by name.
+ORDER = (
+    "help",
+    "init",
+    "render",
+    "migrate",
+    "start",
+    "stop",
+    "restart",
+    "rollback",
+    "status",
+    "describe",
+    "events",
+    "monit",
+    "health",
+    "logs",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,14 +64,29 @@ def _run(arguments: list[str]) -> int:
         from bisnesctl.releases.hand_over import hand_over
 
         hand_over(arguments)
-    from bisnesctl.cli.app import load_commands
-
     load_commands(arguments)
     try:
         return _invoke(arguments)
     finally:
         _flush()
         gc.freeze()  # nothing is left to be found: the end of the interpreter would look for garbage three times
+
+
+def load_commands(arguments: Sequence[str] = ()) -> None:
+    """Imports the command that these arguments name, or else all commands; each registers itself.
+
+    Commands import slow modules only when they run. `help` needs all commands, to tell them from topics.
+    """
+    from bisnesctl import cli
+    from bisnesctl.terminal.habits import ALIASES
+
+    names = [module.name for module in pkgutil.iter_modules(cli.__path__)]
+    word = next((each for each in arguments if not each.startswith("-")), "")
+    wanted = ALIASES.get(word.lower(), (word,))[0].replace("-", "_")
+    if wanted in names and wanted != "help":
+        names = [wanted]
+    for name in sorted(names, key=lambda each: (ORDER.index(each) if each in ORDER else len(ORDER), each)):
+        importlib.import_module(f"{cli.__name__}.{name}")
 
 
 def _invoke(arguments: list[str]) -> int:

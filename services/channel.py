@@ -21,7 +21,7 @@ from services.inbox.webhook_inbox import IS_WAITING, Inbox
 from services.message import Update
 from services.outbox import holds, resolutions
 from services.outbox.delivery import Delivery
-from services.outbox.journal import Journal
+from services.outbox.departures import Journal
 from services.outbox.keyed_claims import KeyedOutbox, SpareIds
 from services.outbox.on_call import OnCall
 from services.outbox.outcome_policy import USUAL_PAUSES, Attempts, Pauses

@@ -9,13 +9,14 @@ from typing import Any
 
 from bisnesctl.bots.ownership import Side
 from bisnesctl.settings import Settings
-from services.api.app import MAX_BODY, create_app
+from services.api.app import create_app
 from services.api.auth import Callers
 from services.api.context import Context
 from services.api.quotas import ApiQuotas
 from services.api.routes.health import health
 from services.api.routes.sessions import session, sessions
 from services.connectors.wwebjs.manager.keeper import create_keeper
+from services.http_server.body import MAX_BODY
 from services.http_server.service import Hooks, Service
 from services.media.store import counted_store
 from services.outbox.accept import Acceptor

@@ -1,7 +1,5 @@
 """The root of the command line. Each file or folder beside this one is a command of the same name."""
 
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +7,6 @@ import typer
 from typer.core import TyperGroup
 
 import bisnesctl
-from bisnesctl import cli
 from bisnesctl.errors import ExitCode, UsageError
 from bisnesctl.terminal.habits import ALIASES
 
@@ -23,24 +20,6 @@ if TYPE_CHECKING:
 
 #: Headings under which `--help` groups the commands.
 SETUP, RUN, WATCH, USE = "Set up", "Run", "Watch", "Use"
-
-#: The order of the commands in `--help`: the order in which a newcomer needs them. Other commands follow by name.
-ORDER = (
-    "help",
-    "init",
-    "render",
-    "migrate",
-    "start",
-    "stop",
-    "restart",
-    "rollback",
-    "status",
-    "describe",
-    "events",
-    "monit",
-    "health",
-    "logs",
-)
 
 EPILOG = (
     f"Exit codes: {'; '.join(f'{code.value} {code.meaning}' for code in ExitCode)}."
@@ -139,20 +118,6 @@ TheCompany = Annotated[
 ]
 ThePhone = Annotated[int, typer.Argument(min=0, metavar="PHONE", help="The bot's phone index within the company.")]
 Phone = Annotated[int, typer.Option(min=0, metavar="INDEX", help="The bot's phone index within the company.")]
-
-
-def load_commands(arguments: Sequence[str] = ()) -> None:
-    """Imports the command that these arguments name, or else all commands; each registers itself.
-
-    Commands import slow modules only when they run. `help` needs all commands, to tell them from topics.
-    """
-    names = [module.name for module in pkgutil.iter_modules(cli.__path__)]
-    word = next((each for each in arguments if not each.startswith("-")), "")
-    wanted = ALIASES.get(word.lower(), (word,))[0].replace("-", "_")
-    if wanted in names and wanted != "help":
-        names = [wanted]
-    for name in sorted(names, key=lambda each: (ORDER.index(each) if each in ORDER else len(ORDER), each)):
-        importlib.import_module(f"{cli.__name__}.{name}")
 
 
 def usable_settings() -> "Settings":

@@ -14,12 +14,12 @@ def init() -> None:
     if there is none. If DATABASE_URL is in the environment and its database has stored credentials, ENCRYPTION_KEY
     stays empty: enter the key of the system that stored them.
     """
-    from bisnesctl.lifecycle import preflight
+    from bisnesctl.lifecycle import env_creation
     from bisnesctl.settings import env_path, load_partly
     from bisnesctl.terminal import output
 
     path = env_path()
     if path.exists():
         raise Conflict(f"{path} exists already and is not changed: edit it, or move it first")
-    preflight.create_env_file(load_partly(), output.say)
+    env_creation.create_env_file(load_partly(), output.say)
     output.say("next: [b]bisnesctl start --multiprocess --sandbox[/]")

@@ -95,7 +95,7 @@ def start(
 
     ENCRYPTION_KEY must be the key of the stored credentials, for example that of the former system.
     """
-    from bisnesctl.lifecycle import preflight
+    from bisnesctl.lifecycle import env_creation
     from bisnesctl.processes import scales
     from bisnesctl.processes.deployment import as_started
     from bisnesctl.processes.selection import EVERYTHING
@@ -107,7 +107,7 @@ def start(
         raise UsageError(_MODES)
     if multiprocess or legacy:
         programs = _only(selection, only)
-        settings = checked(preflight.ensure_env_file(output.say))
+        settings = checked(env_creation.ensure_env_file(output.say))
         settings = scales.apply(settings).copy_with(sandbox=sandbox or settings.sandbox)
         mode = Mode.LEGACY if legacy else Mode.MULTIPROCESS
         run(settings, mode, programs, foreground, accept_lost_credentials, adopt_media_store)
@@ -188,12 +188,31 @@ def run(
         begun.run()
     if begun.mode is Mode.MULTIPROCESS and not only:
         duty.end_rollback(deployment.settings.run_dir)  # it is undone
-    for line in begun.summary():
+    for line in _summary(begun):
         output.say(line)
     if view is not None and begun.child is not None:
         from bisnesctl.terminal.foreground import stay
 
         stay(deployment, begun.child, view, output.say)
+
+
+def _summary(begun: "Start") -> Iterator[str]:
+    """The result of a start for people, in lines with markup."""
+    from bisnesctl.health.inspection import inspect
+    from bisnesctl.health.probes import Status
+    from bisnesctl.processes.topology import Kind
+
+    deployment = begun.deployment
+    if not begun.started and begun.child is None:
+        yield "everything runs already and is healthy"
+    apis = [each for each in deployment.active() if each.program.kind is Kind.API]
+    where = f"API [b]{apis[0].url}[/], documented at /openapi/swagger; " if apis else ""
+    sandbox = " in the sandbox" if deployment.settings.sandbox else ""
+    yield f"running{sandbox} ({begun.mode}): {where}`bisnesctl status`, `bisnesctl logs -f`, `bisnesctl stop`"
+    processes = deployment.processes()
+    for name, health in inspect(deployment, deployment.shown(processes), processes).items():
+        if health.status in (Status.OUTDATED, Status.EXTRA):  # a start leaves it as it is
+            yield f"[yellow]{name} is {health.status}[/]: {health.reason}"
 
 
 def _check_no_rollout(deployment: "Deployment") -> None:

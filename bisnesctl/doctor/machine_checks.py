@@ -12,7 +12,7 @@ from bisnesctl.doctor.subject import Subject
 from bisnesctl.formatting import size
 from bisnesctl.health import inspection
 from bisnesctl.host import machine_memory, volumes
-from bisnesctl.lifecycle import ports
+from bisnesctl.lifecycle import preflight
 from bisnesctl.processes import topology
 from bisnesctl.processes.render import MAX_OPEN_FILES
 from bisnesctl.processes.topology import Mode
@@ -84,9 +84,9 @@ def disks(subject: Subject) -> Finding:
 def listening_ports(subject: Subject) -> Finding:
     """No two programs have one port, and each port is free or in use by this deployment."""
     instances = [each for each in subject.deployment.instances if Mode.MULTIPROCESS in each.program.modes]
-    ports.check_clashes(subject.settings, instances)
+    preflight.check_clashes(subject.settings, instances)
     running = {each.name for each in subject.processes.values() if each.active}
-    ports.check_free(subject.settings, [each for each in instances if each.name not in running])
+    preflight.check_free(subject.settings, [each for each in instances if each.name not in running])
     used = sorted({each.port for each in instances if each.port is not None})
     return ok(", ".join(map(str, used)) + (" (this deployment runs)" if running else " are free"))
 

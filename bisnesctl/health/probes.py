@@ -1,10 +1,14 @@
-"""Health of processes: each instance is probed, all in parallel, within a bounded time."""
+"""Health of processes: each instance is probed, all in parallel, within a bounded time.
+
+`wait_healthy` probes until all are healthy, and explains why one is not.
+"""
 
 import contextlib
 import http.client
 import json
+import time
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bisnesctl import addresses
+from bisnesctl.errors import StartFailed
 from bisnesctl.health.guard_file import GuardStatus, guard_status
 from bisnesctl.host import disk, process_stat
 from bisnesctl.host.process_times import boottime
@@ -22,11 +27,24 @@ from bisnesctl.settings import Settings
 
 if TYPE_CHECKING:
     from bisnesctl.database.kept_connection import KeptConnection
+    from bisnesctl.processes.deployment import Deployment
+
+Report = Callable[[str], None]
 
 #: Seconds in which a process must answer a probe.
 PROBE_TIMEOUT_SECONDS = 2.0
 #: Instances that are probed at the same time, at most.
 MAX_PARALLEL_PROBES = 16
+#: Seconds in which the instances of one step must become healthy.
+START_TIMEOUT_SECONDS = 90.0
+#: Deaths in a row after which a start fails.
+MAX_ATTEMPTS = 3
+#: The same for an embedded server, which may have to wait for its predecessor's lock.
+MAX_SERVER_ATTEMPTS = 6
+#: Seconds between probes of instances that are not healthy yet.
+_PROBE_INTERVAL_SECONDS = 0.05
+#: Lines of a log that an error shows.
+_LOG_LINES = 12
 
 
 class Status(StrEnum):
@@ -319,3 +337,54 @@ def _no_heartbeat(reason: str, settings: Settings) -> Health:
 def _first_line(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return (text.strip() or type(error).__name__).splitlines()[0]
+
+
+def wait_healthy(
+    deployment: "Deployment", instances: Sequence[Instance], report: Report, reported: Sequence[Instance] | None = None,
+    degraded: bool = False,
+) -> None:  # fmt: skip
+    """Waits until all are healthy, and reports each of them, or only those in `reported`.
+
+    `degraded`: those that live without doing all of their work are enough.
+
+    Raises `StartFailed` with the reason and the last log lines.
+    """
+    waiting, began = list(instances), time.monotonic()
+    pids: dict[str, set[int]] = {each.name: set() for each in waiting}
+    while waiting:
+        processes = deployment.supervisor.processes()
+        health = probe_all(waiting, processes, deployment.settings)
+        enough = (Status.HEALTHY, Status.DEGRADED) if degraded else (Status.HEALTHY,)
+        for instance in [each for each in waiting if health[each.name].status in enough]:
+            waiting.remove(instance)
+            if reported is None or instance in reported:
+                report(f"[green]✓[/] {instance.name} is healthy ({time.monotonic() - began:.1f} s)")
+        for instance in waiting:
+            process = processes.get(instance.name)
+            pids[instance.name].add(process.pid if process else 0)
+            late = time.monotonic() - began > START_TIMEOUT_SECONDS
+            if late or _has_failed(instance, health[instance.name], len(pids[instance.name] - {0})):
+                raise StartFailed(_explain(deployment, instance, health[instance.name]))
+        time.sleep(_PROBE_INTERVAL_SECONDS if waiting else 0)
+
+
+def _has_failed(instance: Instance, health: Health, attempts: int) -> bool:
+    limit = MAX_SERVER_ATTEMPTS if instance.program.is_server else MAX_ATTEMPTS
+    too_many = health.status is Status.FAILING and max(attempts, health.deaths) >= limit
+    return too_many or health.status in (Status.FAILED, Status.BLOCKED)
+
+
+def _explain(deployment: "Deployment", instance: Instance, health: Health) -> str:
+    from bisnesctl.logs import files
+    from bisnesctl.logs.exits import read_exits
+
+    folder = deployment.settings.log_dir
+    exits = read_exits(folder / "supervisord.log").get(instance.name)
+    reasons = [health.reason or health.status.value]
+    if exits and exits.last not in health.reason:
+        reasons.append(exits.last)
+    lines = [f"{instance.name} did not become healthy: {'; '.join(reasons)}"]
+    for file in files.files_of(folder, instance.name):
+        last = files.tail(file.path, _LOG_LINES)
+        lines += [f"last lines of {file.path}:", *(f"  {line}" for line in last)] if last else []
+    return "\n".join(lines)

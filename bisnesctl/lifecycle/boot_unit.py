@@ -11,8 +11,8 @@ from pathlib import Path
 
 from bisnesctl import paths
 from bisnesctl.errors import CannotWrite, Conflict, UsageError
+from bisnesctl.health.probes import START_TIMEOUT_SECONDS
 from bisnesctl.host import disk, systemd
-from bisnesctl.lifecycle.readiness import START_TIMEOUT_SECONDS
 from bisnesctl.lifecycle.stop import SHUTDOWN_TIMEOUT_SECONDS, STOP_MARGIN_SECONDS, Report
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import PROGRAMS

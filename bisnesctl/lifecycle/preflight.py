@@ -1,39 +1,26 @@
-"""Conditions of a start: an `.env`, packages, secrets, free ports, no orphans, a migrated database, Redis.
+"""Conditions of a start: packages, secrets, free ports, no orphans, enough connections.
 
-Each is checked, or provided, before the programs that need it start, so that a start fails early with a reason.
+Each is checked before the programs that need it start, so that a start fails early with a reason.
 """
 
 import contextlib
+import errno
 import importlib.util
 import os
-import re
-import secrets
 import signal
+import socket
 import time
-from collections.abc import Callable, Collection, Iterable
-from pathlib import Path
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable, Sequence
 
 import psutil
 
-from bisnesctl import addresses, paths, wajs
-from bisnesctl.bots import credentials
-from bisnesctl.database import api_keys, deployments, media_store, migrations, postgres
-from bisnesctl.errors import (
-    ConfigError,
-    Conflict,
-    DatabaseUnavailable,
-    MigrationsPending,
-    RedisUnavailable,
-)
-from bisnesctl.health import probes
-from bisnesctl.host import confine, disk, process_stat
-from bisnesctl.host.absence import absence
-from bisnesctl.lifecycle import ports
-from bisnesctl.paths import shipped_folder
+from bisnesctl import addresses, masking, paths, wajs
+from bisnesctl.database import postgres
+from bisnesctl.errors import ConfigError, Conflict, PortTaken
+from bisnesctl.host import confine, process_stat
 from bisnesctl.processes import embedded_servers
-from bisnesctl.processes.topology import Instance
-from bisnesctl.settings import Settings, load_partly
+from bisnesctl.processes.topology import Instance, Mode, expand
+from bisnesctl.settings import Settings
 
 #: Seconds that orphans get to end, which is longer than any program takes to stop.
 ORPHANS_TIMEOUT_SECONDS = 65.0
@@ -42,26 +29,18 @@ ORPHANS_TIMEOUT_SECONDS = 65.0
 POSTGRES_TIMEOUT_SECONDS = 15.0
 #: The program that evaluates the signals.
 EVALUATOR = "alerts"
-#: Label of the key OPERATOR_KEY in `bisnesctl keys list`.
-OPERATOR_LABEL = "operator (.env)"
 #: Connections to PostgreSQL without which a process does not work.
 LEAST_CONNECTIONS = 3
 #: Processes with connections beside the APIs and the workers of Meta: events, receiver and manager.
 OTHER_PROCESSES = 3
-
-#: Secrets that are generated for a new `.env`.
-SECRETS: dict[str, Callable[[], str]] = {
-    "ENCRYPTION_KEY": lambda: secrets.token_hex(32),
-    "OPERATOR_KEY": api_keys.generate,
-    "META_APP_SECRET": lambda: secrets.token_hex(16),
-    "META_VERIFY_TOKEN": lambda: secrets.token_urlsafe(24),
-}
+#: Characters of a command line that an error shows.
+_MAX_COMMAND_LENGTH = 100
 
 Report = Callable[[str], None]
 
 
-def check(settings: Settings, instances: Iterable[Instance], report: Report, orphans: bool) -> None:
-    """Checks everything that must hold before these instances start.
+def check(settings: Settings, mode: Mode, wanted: Sequence[Instance], report: Report, orphans: bool) -> None:
+    """Checks everything that must hold before these instances of a mode start, and reports what they will lack.
 
     `orphans`: whether processes of an earlier supervisord may still run, which are waited for. Raises `ConfigError`,
     `Conflict` or `PortTaken`.
@@ -70,84 +49,10 @@ def check(settings: Settings, instances: Iterable[Instance], report: Report, orp
     check_secrets(settings)
     if orphans:
         wait_for_orphans(settings, report)
-    wanted = list(instances)
-    ports.check(settings, wanted, wanted)
-
-
-# --- The settings --------------------------------------------------------------------------------------------------
-
-
-def ensure_env_file(report: Report) -> Settings:
-    """The settings. If there are none, an `.env` is written, in a checkout or where BISNES_ENV names it.
-
-    Raises `NoDeployment` elsewhere: a start in a wrong directory would make another deployment.
-    """
-    settings = load_partly()
-    path = settings.env_file
-    if path.exists() or settings.problems or settings.encryption_key:
-        return settings
-    if not os.environ.get("BISNES_ENV") and not is_checkout(path.parent):
-        raise absence(settings)
-    create_env_file(settings, report)
-    return load_partly()
-
-
-def is_checkout(folder: Path) -> bool:
-    """Whether a folder is a checkout of this project."""
-    return (folder / "bisnesctl" / "__main__.py").is_file() and (folder / "conf" / "env.example").is_file()
-
-
-def create_env_file(settings: Settings, report: Report) -> None:
-    """Writes an `.env` with new secrets. Raises `Conflict` if it exists, `CannotWrite`.
-
-    `settings`: those of the environment. ENCRYPTION_KEY stays empty if it is there, or if the database has credentials,
-    which only their own key decrypts.
-    """
-    names = set(SECRETS)
-    if settings.encryption_key:
-        names.discard("ENCRYPTION_KEY")
-        report("ENCRYPTION_KEY is in the environment and not written")
-    elif _has_credentials(settings):
-        names.discard("ENCRYPTION_KEY")
-        report(
-            "[yellow]the database has stored credentials[/]: enter the ENCRYPTION_KEY of the system that stored them "
-            f"in {settings.env_file}"
-        )
-    write_env_file(settings.env_file, names)
-    report(f"wrote {settings.env_file} with new secrets")
-
-
-def _has_credentials(settings: Settings) -> bool:
-    """Whether an external database can be reached and has stored credentials."""
-    if settings.embedded_postgres:
-        return False
-    with contextlib.suppress(DatabaseUnavailable, ConfigError), postgres.command_connection(settings) as connection:
-        return any(each.used for each in credentials.stored(connection))
-    return False
-
-
-def write_env_file(path: Path, secret_names: Collection[str] = tuple(SECRETS)) -> None:
-    """Writes an `.env` with these secrets, new, and mode 0600. Raises `Conflict` if it exists, `CannotWrite`."""
-    text = with_secrets((shipped_folder("conf") / "env.example").read_text(), secret_names)
-    with disk.writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError as error:
-            raise Conflict(f"{path} exists already and is not changed: edit it, or move it first") from error
-        try:
-            with os.fdopen(descriptor, "w") as stream:
-                stream.write(text)
-        except OSError:
-            path.unlink()  # half a file would count as all settings
-            raise
-
-
-def with_secrets(example: str, names: Collection[str] = tuple(SECRETS)) -> str:
-    """The text with a new secret after each of these names of `SECRETS`."""
-    for name in names:
-        example = re.sub(rf"^{name}=$", f"{name}={SECRETS[name]()}", example, flags=re.MULTILINE)
-    return example
+    check_ports(settings, wanted, wanted)
+    warn_of_exposure(wanted, report)
+    if mode is Mode.MULTIPROCESS and (warning := missing_wa_js(settings)):
+        report(f"[yellow]{warning}[/]")
 
 
 def check_secrets(settings: Settings) -> None:
@@ -238,51 +143,95 @@ def wait_for_orphans(settings: Settings, report: Report) -> None:
         time.sleep(0.1)
 
 
+# --- Ports ---------------------------------------------------------------------------------------------------------
+
+
+def check_ports(settings: Settings, wanted: Sequence[Instance], binding: Sequence[Instance]) -> None:
+    """Checks the ports of the wanted programs, and that those in `binding` can listen on their addresses now.
+
+    Raises `ConfigError`, or `PortTaken` that names the other process.
+    """
+    check_clashes(settings, wanted)
+    check_free(settings, binding)
+
+
+def check_clashes(settings: Settings, wanted: Sequence[Instance]) -> None:
+    """Raises `ConfigError` if one of the wanted programs and another one that may run have the same port."""
+    programs = {each.program.name: each for each in [*expand(settings), *wanted] if each.port is not None}
+    starting = {each.program.name for each in wanted}
+    ordered = list(programs.values())
+    for index, one in enumerate(ordered):
+        for other in ordered[index + 1 :]:
+            concerned = starting & {one.program.name, other.program.name}
+            if concerned and one.port == other.port and addresses.overlap(one.host or "", other.host or ""):
+                raise ConfigError(
+                    f"{_setting(one)} and {_setting(other)} are both {one.port}: {one.program.name} and "
+                    f"{other.program.name} need different ports. Change one in {settings.origin(_field(other))}"
+                )
+
+
+def check_free(settings: Settings, instances: Iterable[Instance]) -> None:
+    """Raises `PortTaken` or `ConfigError` if an instance cannot listen on its address."""
+    wanted: dict[tuple[str, int], Instance] = {}
+    for each in instances:
+        if each.host is not None and each.port is not None:
+            wanted.setdefault((each.host, each.port), each)
+    for (host, port), instance in wanted.items():
+        _check_port(host, port, instance, settings)
+
+
+def _check_port(host: str, port: int, instance: Instance, settings: Settings) -> None:
+    try:
+        found = socket.getaddrinfo(host, port, addresses.family(host), socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt.bind(address)
+            attempt.listen()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            if _kept_open(port, settings):
+                return
+            raise PortTaken(
+                f"port {port} of {instance.program.name} is in use by {_listener_on(port)}: end that process, or set "
+                f"another {settings.where(_field(instance))}"
+            ) from error
+        host_field = (instance.program.address or ("", ""))[0]
+        place = f" (see {settings.where(host_field)})" if hasattr(settings, host_field) else ""
+        raise ConfigError(
+            f"{instance.program.name} cannot listen on {host}, port {port}: {error.strerror or error}{place}"
+        ) from error
+
+
+def _field(instance: Instance) -> str:
+    return (instance.program.address or ("", ""))[1]
+
+
+def _setting(instance: Instance) -> str:
+    return _field(instance).upper()
+
+
+def _kept_open(port: int, settings: Settings) -> bool:
+    """Whether the supervisord of this deployment listens there: for a process that ended by itself a moment ago."""
+    try:
+        own = psutil.Process(int((settings.run_dir / "supervisord.pid").read_text()))
+        return any(each.status == psutil.CONN_LISTEN and each.laddr[1:2] == (port,) for each in own.net_connections())
+    except (OSError, ValueError, psutil.Error):
+        return False
+
+
+def _listener_on(port: int) -> str:
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
+                process = psutil.Process(connection.pid)
+                command = " ".join(" ".join(masking.command_line(process.cmdline())).split())
+                short = command if len(command) <= _MAX_COMMAND_LENGTH else f"{command[:_MAX_COMMAND_LENGTH]}…"
+                return f"{process.name()} (pid {connection.pid}: {short})"
+    return "a process of another user (`sudo ss -ltnp` shows it)"
+
+
 # --- Servers -------------------------------------------------------------------------------------------------------
-
-
-def prepare_servers(settings: Settings, report: Report, migrate: bool, redis: bool, accept_lost: bool) -> None:
-    """Prepares the database if `migrate`, otherwise only checks it; checks Redis if `redis`.
-
-    `accept_lost`: stored credentials that ENCRYPTION_KEY does not decrypt prevent nothing. Raises as `prepare_database`
-    and `check_redis` do.
-    """
-    if migrate:
-        prepare_database(settings, report, accept_lost)
-    else:
-        check_migrated(settings)
-    if redis:
-        check_redis(settings)
-
-
-def prepare_database(settings: Settings, report: Report, accept_lost: bool = False) -> None:
-    """Migrates the embedded database, or checks that an external one is migrated; then registers OPERATOR_KEY.
-
-    Raises `DatabaseUnavailable`, `MigrationsPending`, `MigrationError`, or `ConfigError` if ENCRYPTION_KEY is not the
-    key of the stored credentials, or PostgreSQL allows too few connections.
-    """
-    with postgres.command_connection(settings) as connection:
-        credentials.check(connection, settings, report, accept_lost)
-        if not settings.embedded_postgres:
-            check_connections(connection, settings, report)
-    if settings.embedded_postgres:
-        applied = migrations.apply(settings.database_dsn, report=report)
-        if applied:
-            report(f"database: {len(applied)} migrations applied")
-    else:
-        check_migrated(settings)
-    register_operator_key(settings)
-
-
-def check_machine(settings: Settings, report: Report, adopt_media_store: bool) -> None:
-    """Checks that this machine may work on the database beside others, and registers its media store.
-
-    Raises `Conflict` if another deployment has the same names, `ConfigError` if the media store is another one. An
-    embedded database has no other machines, so a new folder is adopted.
-    """
-    with postgres.command_connection(settings) as connection:
-        deployments.wait_until_alone(connection, settings, report)
-        media_store.check(connection, settings, adopt_media_store or settings.embedded_postgres)
 
 
 def check_connections(connection: postgres.Connection, settings: Settings, report: Report) -> None:
@@ -303,42 +252,3 @@ def check_connections(connection: postgres.Connection, settings: Settings, repor
     if allowed < least:
         raise ConfigError(f"{text}; {least} are the least")
     report(f"[yellow]too few connections[/]: {text}")
-
-
-def check_migrated(settings: Settings) -> None:
-    """Raises `DatabaseUnavailable`, or `MigrationsPending` that names the missing migrations."""
-    postgres.check_usable(settings)
-    pending = migrations.pending(settings.database_dsn)
-    if pending:
-        raise MigrationsPending(f"the database lacks {', '.join(pending)}: run `bisnesctl migrate`, then start again")
-
-
-def register_operator_key(settings: Settings) -> None:
-    """Registers OPERATOR_KEY as an operator's key; if it was revoked, it stays revoked."""
-    key = settings.operator_key.get_secret_value()
-    if not key:
-        return
-    with postgres.command_connection(settings) as connection:
-        api_keys.register(connection, key, None, OPERATOR_LABEL)
-
-
-def check_redis(settings: Settings) -> None:
-    """Raises `RedisUnavailable` that names the address, without its password."""
-    health = probes.redis(settings.redis_dsn)
-    if not health.healthy:
-        field = "redis_url" if settings.redis_url is not None else "redis_host"
-        place = "`bisnesctl logs redis`" if settings.embedded_redis else settings.where(field)
-        raise RedisUnavailable(f"Redis{_address(settings.redis_dsn)}: {health.reason}. See {place}")
-
-
-def _address(url: str) -> str:
-    """The address in a URL, for a message; empty if it may have parts of the password."""
-    if addresses.ends_early(url):
-        return ""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return f" at {parts.path}"
-    try:
-        return f" at {addresses.host_and_port(parts.hostname or '', parts.port or 6379)}"
-    except ValueError:  # the port is no number
-        return ""

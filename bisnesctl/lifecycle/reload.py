@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 
 from bisnesctl.errors import StartFailed
-from bisnesctl.lifecycle import ports, self_tests
-from bisnesctl.lifecycle.readiness import wait_healthy
+from bisnesctl.health.probes import wait_healthy
+from bisnesctl.lifecycle import preflight, self_tests
 from bisnesctl.lifecycle.restart import divide, record, worth_waiting
 from bisnesctl.lifecycle.rolling_restart import is_active, moved, read_settings
 from bisnesctl.lifecycle.stop import Report, stop_together
@@ -41,7 +41,7 @@ def reload(
     kept = [each for each in kept if each not in idle]
     for program in dict.fromkeys(each.program.name for each in kept):
         report(f"[dim]{program}: {COSTS[program]}[/]")
-    ports.check(deployment.settings, kept, moved(kept, processes))
+    preflight.check_ports(deployment.settings, kept, moved(kept, processes))
     if switch_records.PART_OF not in os.environ:  # a switch has proven the release already
         self_tests.prove(deployment, kept, report)
     rolling = read_settings(deployment, report)

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 
 from bisnesctl.health import probes
-from bisnesctl.lifecycle import ports
-from bisnesctl.lifecycle.readiness import wait_healthy
+from bisnesctl.health.probes import wait_healthy
+from bisnesctl.lifecycle import preflight
 from bisnesctl.lifecycle.rolling_restart import RollingRestart, is_active, moved, read_settings
 from bisnesctl.lifecycle.stop import Report
 from bisnesctl.processes import command_records, stop_records
@@ -24,7 +24,7 @@ def restart(deployment: Deployment, chosen: Sequence[Instance], command: str, re
     deployment.require_running()
     processes = deployment.processes()
     kept, extra = divide(deployment, chosen)
-    ports.check(deployment.settings, kept, moved(kept, processes))
+    preflight.check_ports(deployment.settings, kept, moved(kept, processes))
     rolling = read_settings(deployment, report)
     record(deployment, "restart", chosen)
     ordered = sorted(kept, key=lambda each: is_active(each, processes))
@@ -43,7 +43,7 @@ def start_more(deployment: Deployment, chosen: Sequence[Instance], report: Repor
     deployment.require_running()
     processes = deployment.processes()
     idle = [each for each in chosen if not is_active(each, processes)]
-    ports.check(deployment.settings, idle, _first_of_groups(deployment, idle, processes))
+    preflight.check_ports(deployment.settings, idle, _first_of_groups(deployment, idle, processes))
     rolling = read_settings(deployment, report)
     record(deployment, "start", idle)
     _expect(deployment, idle)
@@ -104,7 +104,7 @@ def apply_changes(deployment: Deployment, wanted: Sequence[Instance], report: Re
     sessions are not waited for. Extra instances of their programs are stopped. Raises as `restart` does.
     """
     processes = deployment.processes()
-    ports.check(deployment.settings, wanted, moved(wanted, processes))
+    preflight.check_ports(deployment.settings, wanted, moved(wanted, processes))
     rolling = RollingRestart(deployment, deployment.supervisor.reread(), report)
     outdated = [each for each in wanted if rolling.is_outdated(each)]
     command_records.write(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from bisnesctl.errors import BisnesError
-from bisnesctl.lifecycle.readiness import wait_healthy
+from bisnesctl.health.probes import wait_healthy
 from bisnesctl.lifecycle.stop import Report, stop_together
 from bisnesctl.processes import embedded_servers, restart_records
 from bisnesctl.processes.deployment import Deployment

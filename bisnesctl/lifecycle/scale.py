@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, DatabaseUnavailable, UsageError
+from bisnesctl.health.probes import wait_healthy
 from bisnesctl.host import machine_memory, process_memory, tree_memory
-from bisnesctl.lifecycle import ports, preflight, self_tests
-from bisnesctl.lifecycle.readiness import wait_healthy
+from bisnesctl.lifecycle import preflight, self_tests
 from bisnesctl.lifecycle.restart import record
 from bisnesctl.lifecycle.rolling_restart import is_active, read_settings
 from bisnesctl.lifecycle.stop import Report
@@ -144,7 +144,7 @@ def _grow(deployment: Deployment, programs: Mapping[str, int | None], report: Re
     missing = [each for each in _instances(deployment, programs) if not is_active(each, processes)]
     if not missing:
         return
-    ports.check_clashes(deployment.settings, missing)
+    preflight.check_clashes(deployment.settings, missing)
     self_tests.prove(deployment, missing, report)
     rolling = read_settings(deployment, report)
     record(deployment, "scale", missing)

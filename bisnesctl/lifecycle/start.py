@@ -2,20 +2,30 @@
 
 import os
 import subprocess
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
 
+from bisnesctl import addresses
+from bisnesctl.bots import credentials
 from bisnesctl.bots.ownership import Side
-from bisnesctl.database import process_health
-from bisnesctl.errors import BisnesError, Conflict, DatabaseUnavailable
-from bisnesctl.health import supervisor_ends
-from bisnesctl.health.inspection import inspect
-from bisnesctl.health.probes import Status
+from bisnesctl.database import api_keys, deployments, media_store, migrations, postgres, process_health
+from bisnesctl.errors import (
+    BisnesError,
+    Conflict,
+    DatabaseUnavailable,
+    MigrationsPending,
+    RedisUnavailable,
+    StartFailed,
+)
+from bisnesctl.health import probes, supervisor_ends
+from bisnesctl.health.probes import wait_healthy
 from bisnesctl.lifecycle import handover, preflight
-from bisnesctl.lifecycle.readiness import wait_healthy
 from bisnesctl.lifecycle.restart import add_programs, apply_changes
 from bisnesctl.lifecycle.stop import Report, end_supervisor, stop_all, stop_in_order, stop_together, wait_stopped
 from bisnesctl.processes import (
@@ -24,15 +34,22 @@ from bisnesctl.processes import (
     failed_start,
     known_good,
     stop_records,
-    supervisor,
     topology,
 )
 from bisnesctl.processes.deployment import Condition, Deployment, LastStart, Observation, make_folders, record_start
 from bisnesctl.processes.render import write_config
+from bisnesctl.processes.supervisor import SUPERVISORD, Supervisor
 from bisnesctl.processes.topology import Instance, Kind, Mode, Program, names_of
+from bisnesctl.settings import Settings
 
 #: The path under which a program answers that lives, although its servers may not.
 LIVE_PATH = "/health/live"
+#: Label of the key OPERATOR_KEY in `bisnesctl keys list`.
+OPERATOR_LABEL = "operator (.env)"
+#: Seconds in which a new supervisord must answer.
+BOOT_TIMEOUT_SECONDS = 15
+#: Seconds between attempts to reach a new supervisord.
+_BOOT_POLL_SECONDS = 0.02
 #: Beginnings of the names of variables that supervisord does not inherit: those of another one, and of systemd.
 _NOT_INHERITED = ("SUPERVISOR_", "NOTIFY_SOCKET")
 
@@ -93,7 +110,6 @@ class Start:
     def _run(self, found: Observation) -> None:
         if self.action is Action.START:
             known_good.use(self.deployment.settings.run_dir, None)
-            found = replace(found, wanted=self.deployment.wanted(self.mode, self.only, self.beside))
         fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
         self._check(found, fixed)
         if found.condition is Condition.GONE and (end := supervisor_ends.find(self.deployment)):
@@ -143,10 +159,7 @@ class Start:
             end_supervisor(self.deployment, found.condition, self.report, on_purpose=False)
         active = {each.program.name for each in found.active}
         idle = [each for each in wanted if each.program.name not in active]
-        preflight.check(self.deployment.settings, idle, self.report, orphans=not running)
-        preflight.warn_of_exposure(idle, self.report)
-        if self.mode is Mode.MULTIPROCESS and (warning := preflight.missing_wa_js(self.deployment.settings)):
-            self.report(f"[yellow]{warning}[/]")
+        preflight.check(self.deployment.settings, self.mode, idle, self.report, orphans=not running)
 
     def _check_sandbox(self) -> None:
         """A running deployment never switches between the sandbox and real providers."""
@@ -175,7 +188,7 @@ class Start:
         own = {name: text for name, text in os.environ.items() if not name.startswith(_NOT_INHERITED)}
         environment = {**own, "BISNES_ENV": str(settings.env_file)}
         self.launched = True
-        self.child = supervisor.launch(self.deployment.supervisor, self.deployment.config, self.foreground, environment)
+        self.child = launch(self.deployment.supervisor, self.deployment.config, self.foreground, environment)
 
     def _start_in_order(self, wanted: list[Instance]) -> None:
         """The guard first, then the servers, then the programs that need them."""
@@ -188,17 +201,21 @@ class Start:
         self._bring_up([each for each in needed if not each.program.is_server])
 
     def _prepare(self) -> None:
-        """Prepares the servers. A rollback continues without PostgreSQL."""
-        settings, migrate = self.deployment.settings, self.action is Action.START
-        needs_redis = self.mode is Mode.MULTIPROCESS or self.beside  # the legacy process works without it
+        """Prepares the database, or only checks it, and checks Redis. A rollback continues without PostgreSQL."""
+        settings, migrates = self.deployment.settings, self.action is Action.START
         try:
-            preflight.prepare_servers(settings, self.report, migrate, needs_redis, self.accept_lost)
+            if migrates:
+                prepare_database(settings, self.report, self.accept_lost)
+            else:
+                check_migrated(settings)
+            if self.mode is Mode.MULTIPROCESS or self.beside:  # the legacy process works without it
+                check_redis(settings)
         except DatabaseUnavailable as error:
             if self.action is not Action.ROLLBACK:
                 raise
             self.without_database = str(error)
-        if migrate:
-            preflight.check_machine(settings, self.report, self.adopt_media_store)
+        if migrates:
+            check_machine(settings, self.report, self.adopt_media_store)
 
     def _bring_up(self, instances: list[Instance]) -> None:
         self._begin(instances)
@@ -261,24 +278,6 @@ class Start:
                 self.report(f"stopping {names_of(self.started)} again")
                 stop_together(self.deployment, self.started, self.report)
 
-    def summary(self) -> list[str]:
-        """A summary of the processes that run now, in lines with markup."""
-        lines = []
-        if not self.started and self.child is None:
-            lines.append("everything runs already and is healthy")
-        apis = [each for each in self.deployment.active() if each.program.kind is Kind.API]
-        where = f"API [b]{apis[0].url}[/], documented at /openapi/swagger; " if apis else ""
-        sandbox = " in the sandbox" if self.deployment.settings.sandbox else ""
-        next_steps = "`bisnesctl status`, `bisnesctl logs -f`, `bisnesctl stop`"
-        return [*lines, f"running{sandbox} ({self.mode}): {where}{next_steps}", *self._differences()]
-
-    def _differences(self) -> Iterator[str]:
-        """Names what runs with settings that have changed since, because a start leaves it as it is."""
-        processes = self.deployment.processes()
-        for name, health in inspect(self.deployment, self.deployment.shown(processes), processes).items():
-            if health.status in (Status.OUTDATED, Status.EXTRA):
-                yield f"[yellow]{name} is {health.status}[/]: {health.reason}"
-
 
 def _alive(instance: Instance) -> Instance:
     """The instance, which counts as healthy once it answers at all."""
@@ -296,3 +295,119 @@ def inactive(deployment: Deployment, instances: Iterable[Instance], report: Repo
         wait_stopped(deployment, stopping, report, time.monotonic())
         processes = deployment.supervisor.processes()
     return [each for each in wanted if not ((at := processes.get(each.name)) and at.active)]
+
+
+def launch(
+    supervisor: Supervisor, config: Path, foreground: bool, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """Starts supervisord with `config`, and waits until it answers.
+
+    It is a daemon, or in the foreground a child that ends with this process. Raises `StartFailed` with its output.
+    """
+    # -P: a checkout in the working directory must not replace the modules of the release.
+    command = [sys.executable, "-P", "-m", SUPERVISORD, "-c", str(config)]
+    if foreground:
+        command = ["setpriv", "--pdeathsig", "TERM", "--", *command, "--nodaemon", "--silent"]
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+        umask=0o077,  # its own log is opened before it sets the umask of its configuration
+    )
+    if not foreground:
+        _wait_for_daemon(child)
+    _wait_until_up(supervisor, child)
+    return child
+
+
+def _wait_for_daemon(child: subprocess.Popen[bytes]) -> None:
+    try:
+        output, _ = child.communicate(timeout=BOOT_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        child.kill()
+        raise StartFailed(f"supervisord did not start within {BOOT_TIMEOUT_SECONDS} s") from error
+    if child.returncode:
+        raise StartFailed(f"supervisord did not start: {output.decode(errors='replace').strip()}")
+
+
+def _wait_until_up(supervisor: Supervisor, child: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + BOOT_TIMEOUT_SECONDS
+    while not supervisor.running():
+        if child.poll():
+            output = child.stdout.read().decode(errors="replace").strip() if child.stdout else ""
+            raise StartFailed(f"supervisord ended with {child.returncode}: {output}")
+        if time.monotonic() > deadline:
+            raise StartFailed(f"supervisord does not answer on {supervisor.path}: see `bisnesctl logs supervisord`")
+        time.sleep(_BOOT_POLL_SECONDS)
+
+
+def prepare_database(settings: Settings, report: Report, accept_lost: bool = False) -> None:
+    """Migrates the embedded database, or checks that an external one is migrated; then registers OPERATOR_KEY.
+
+    Raises `DatabaseUnavailable`, `MigrationsPending`, `MigrationError`, or `ConfigError` if ENCRYPTION_KEY is not the
+    key of the stored credentials, or PostgreSQL allows too few connections.
+    """
+    with postgres.command_connection(settings) as connection:
+        credentials.check(connection, settings, report, accept_lost)
+        if not settings.embedded_postgres:
+            preflight.check_connections(connection, settings, report)
+    if settings.embedded_postgres:
+        applied = migrations.apply(settings.database_dsn, report=report)
+        if applied:
+            report(f"database: {len(applied)} migrations applied")
+    else:
+        check_migrated(settings)
+    register_operator_key(settings)
+
+
+def check_machine(settings: Settings, report: Report, adopt_media_store: bool) -> None:
+    """Checks that this machine may work on the database beside others, and registers its media store.
+
+    Raises `Conflict` if another deployment has the same names, `ConfigError` if the media store is another one. An
+    embedded database has no other machines, so a new folder is adopted.
+    """
+    with postgres.command_connection(settings) as connection:
+        deployments.wait_until_alone(connection, settings, report)
+        media_store.check(connection, settings, adopt_media_store or settings.embedded_postgres)
+
+
+def check_migrated(settings: Settings) -> None:
+    """Raises `DatabaseUnavailable`, or `MigrationsPending` that names the missing migrations."""
+    postgres.check_usable(settings)
+    pending = migrations.pending(settings.database_dsn)
+    if pending:
+        raise MigrationsPending(f"the database lacks {', '.join(pending)}: run `bisnesctl migrate`, then start again")
+
+
+def register_operator_key(settings: Settings) -> None:
+    """Registers OPERATOR_KEY as an operator's key; if it was revoked, it stays revoked."""
+    key = settings.operator_key.get_secret_value()
+    if not key:
+        return
+    with postgres.command_connection(settings) as connection:
+        api_keys.register(connection, key, None, OPERATOR_LABEL)
+
+
+def check_redis(settings: Settings) -> None:
+    """Raises `RedisUnavailable` that names the address, without its password."""
+    health = probes.redis(settings.redis_dsn)
+    if not health.healthy:
+        field = "redis_url" if settings.redis_url is not None else "redis_host"
+        place = "`bisnesctl logs redis`" if settings.embedded_redis else settings.where(field)
+        raise RedisUnavailable(f"Redis{_address(settings.redis_dsn)}: {health.reason}. See {place}")
+
+
+def _address(url: str) -> str:
+    """The address in a URL, for a message; empty if it may have parts of the password."""
+    if addresses.ends_early(url):
+        return ""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return f" at {parts.path}"
+    try:
+        return f" at {addresses.host_and_port(parts.hostname or '', parts.port or 6379)}"
+    except ValueError:  # the port is no number
+        return ""

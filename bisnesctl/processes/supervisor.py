@@ -3,8 +3,6 @@
 import http.client
 import os
 import socket
-import subprocess
-import sys
 import time
 import xmlrpc.client
 from collections.abc import Iterator
@@ -13,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from bisnesctl import paths
-from bisnesctl.errors import BisnesError, NotRunning, ShuttingDown, StartFailed, SupervisorFault
+from bisnesctl.errors import BisnesError, NotRunning, ShuttingDown, SupervisorFault
 from bisnesctl.host import process_stat
 
 #: Seconds in which supervisord must answer whether it runs; it usually answers within milliseconds.
 CALL_TIMEOUT_SECONDS = 5
 #: Seconds that any other call may take: on a busy machine supervisord may need several to start a process.
 BUSY_CALL_TIMEOUT_SECONDS = 30
-#: Seconds in which a new supervisord must answer.
-BOOT_TIMEOUT_SECONDS = 15
-
 #: The module that runs supervisord.
 SUPERVISORD = "bisnesctl.processes.supervisord"
 
@@ -41,8 +36,6 @@ _ALREADY_ADDED = 90
 
 #: Seconds between looks at processes that are stopping, unless one ends before.
 _STOP_POLL_SECONDS = 0.05
-#: Seconds between attempts to reach a new supervisord.
-_BOOT_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -202,53 +195,6 @@ class Supervisor:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise NotRunning from error
-
-
-def launch(
-    supervisor: Supervisor, config: Path, foreground: bool, environment: dict[str, str]
-) -> subprocess.Popen[bytes]:
-    """Starts supervisord with `config`, and waits until it answers.
-
-    It is a daemon, or in the foreground a child that ends with this process. Raises `StartFailed` with its output.
-    """
-    # -P: a checkout in the working directory must not replace the modules of the release.
-    command = [sys.executable, "-P", "-m", SUPERVISORD, "-c", str(config)]
-    if foreground:
-        command = ["setpriv", "--pdeathsig", "TERM", "--", *command, "--nodaemon", "--silent"]
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        start_new_session=True,
-        umask=0o077,  # its own log is opened before it sets the umask of its configuration
-    )
-    if not foreground:
-        _wait_for_daemon(child)
-    _wait_until_up(supervisor, child)
-    return child
-
-
-def _wait_for_daemon(child: subprocess.Popen[bytes]) -> None:
-    try:
-        output, _ = child.communicate(timeout=BOOT_TIMEOUT_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        child.kill()
-        raise StartFailed(f"supervisord did not start within {BOOT_TIMEOUT_SECONDS} s") from error
-    if child.returncode:
-        raise StartFailed(f"supervisord did not start: {output.decode(errors='replace').strip()}")
-
-
-def _wait_until_up(supervisor: Supervisor, child: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + BOOT_TIMEOUT_SECONDS
-    while not supervisor.running():
-        if child.poll():
-            output = child.stdout.read().decode(errors="replace").strip() if child.stdout else ""
-            raise StartFailed(f"supervisord ended with {child.returncode}: {output}")
-        if time.monotonic() > deadline:
-            raise StartFailed(f"supervisord does not answer on {supervisor.path}: see `bisnesctl logs supervisord`")
-        time.sleep(_BOOT_POLL_SECONDS)
 
 
 def wait_stopped(supervisor: Supervisor, names: set[str], seconds: float) -> None:

@@ -27,6 +27,7 @@ from services.api.routes.reactions import reactions
 from services.api.routes.resolutions import resolutions
 from services.api.routes.sessions import session, sessions
 from services.api.routes.webhooks import webhooks
+from services.http_server.body import MAX_BODY
 from services.http_server.errors import answer_errors, invalid_request
 from services.http_server.routing import ExactAddresses
 
@@ -35,8 +36,6 @@ RESOURCES = (
     quotas,
     health.health,
 )
-#: Bytes in a request's body without a file, at most.
-MAX_BODY = 1 << 20
 
 #: The page uses no other server, so no validator on the internet.
 _PAGE = {"validatorUrl": None, "persistAuthorization": True, "defaultModelsExpandDepth": 0}

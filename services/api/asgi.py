@@ -1,16 +1,15 @@
 """The API's entry point: answers the hot path on the event loop and hands all other requests to Flask.
 
 Most of the load is sends, and WSGI's machinery costs more than the work itself (measured: 3.1 to 5.7 thousand requests
-a second). So `POST …/messages/text/…` and `…/template/…`, which need no file, are read here and sent by
-`services.api.messages.sends`. Other requests take a thread for Flask once their body is complete and it is their
-caller's turn.
+a second). So `POST …/messages/text/…` and `…/template/…`, which need no file, are answered by
+`services.api.messages.sends.HotPath`. Other requests take a thread for Flask once their body is complete and it is
+their caller's turn.
 """
 
 import asyncio
 import gc
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,23 +17,19 @@ import orjson
 import structlog
 from flask import Flask
 
-from services.api.app import MAX_BODY, create_app
+from services.api.app import create_app
 from services.api.auth import (
     HEALTH_THREADS,
     STRANGER_THREADS,
     Caller,
     Callers,
-    Principal,
     digest_of,
 )
 from services.api.context import Context, wire
 from services.api.event_stream import PATH as EVENTS
 from services.api.event_stream import Streams
-from services.api.field_names import parameters
-from services.api.messages import sends
-from services.api.messages.outcomes import Outcomes
-from services.api.messages.request_fields import NAMES, PLAIN, QUERY
-from services.api.messages.sends import PENDING, PREFIX, Reply
+from services.api.messages.outcomes import PENDING, Outcomes, Reply
+from services.api.messages.sends import MAX_UPLOADS, HotPath, is_hot
 from services.api.routes.media_messages import body_limit
 from services.database.connection import DatabaseUnavailable
 from services.http_server import refusal, request_ids
@@ -50,30 +45,17 @@ from services.http_server.asgi import (
     send_json,
     send_refusal,
 )
-from services.http_server.body import SPOOL_BYTES, Body, BodyReader, read_small
+from services.http_server.body import MAX_BODY, SPOOL_BYTES, Body, BodyReader
 from services.http_server.errors import ApiError, database_refusal
 from services.http_server.protocol import ANSWER
 from services.http_server.refusal import Refusal
 from services.http_server.watchdog import Watchdog
 from services.http_server.wsgi_bridge import Answer, WsgiBridge
-from services.outbox.accept import IdempotencyConflict
 from services.runtime.heartbeat import Counters
 from services.runtime.logging_setup import current_request
 
-#: The beginnings of the addresses of the hot path.
-HOT = tuple(f"{PREFIX}{kind}/" for kind in PLAIN)
-#: Threads that look up bots and quoted messages for the event loop.
-LOOKUP_THREADS = 8
-#: Lookup threads that one company may use at a time.
-COMPANY_LOOKUP_THREADS = 4
 #: Threads for Flask's requests with a key.
 FLASK_THREADS = 32
-#: Requests with a large body that one caller may upload at a time; further ones wait.
-MAX_UPLOADS = 16
-
-#: The headers that the hot path reads.
-_HEADERS = {b"idempotency-key", b"content-length"}
-
 log = structlog.get_logger()
 
 
@@ -103,9 +85,9 @@ class AsgiApp:
             await self._live(receive, send)
             return
         current_request.set(request_ids.of(scope))
-        if scope["type"] == "http" and scope["method"] == "POST" and _is_hot(scope["path"]):
+        if scope["type"] == "http" and scope["method"] == "POST" and is_hot(scope["path"]):
             began = time.monotonic()
-            reply = await self._send(scope, receive)
+            reply = await self._hot_path.send(scope, receive)
             self._count(began, reply.status, scope)
             await _answer(scope, send, reply)
         elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == EVENTS:
@@ -132,11 +114,11 @@ class AsgiApp:
 
     def _start(self) -> None:
         context = self._context = self._wire(self.counters)
-        self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "lookups")
         self._streams = Streams(context)
         self._outcomes = Outcomes(context.database)
         self._callers = Callers(context.accounts, context.quotas, tuple(self._open_bodies))
         self._uploads = Admission()
+        self._hot_path = HotPath(context, self._callers, self._outcomes, self._admission, self._uploads)
         self._bodies = BodyReader()
         flask: Flask = create_app(context)
         self._blueprints(context, flask)
@@ -147,9 +129,9 @@ class AsgiApp:
 
     async def _stop(self) -> None:
         self.watchdog.stop()
-        for part in (self._streams, self._outcomes, self._callers, self._bodies, self._keyed, self._keyless):
+        parts = (self._streams, self._outcomes, self._callers, self._hot_path, self._bodies, self._keyed, self._keyless)
+        for part in parts:
             part.close()
-        self._lookups.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._context.close)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,49 +143,6 @@ class AsgiApp:
             await send_refusal(send, database_refusal(error))
         else:
             await self._streams.serve(stream, receive, send)
-
-    # The hot path
-
-    async def _send(self, scope: Scope, receive: Receive) -> Reply:
-        try:
-            return await self._accept(scope, receive)
-        except Refusal as error:
-            refused = error
-        except (DatabaseUnavailable, IdempotencyConflict) as error:
-            refused = sends.refusal(error)
-        except Exception as error:
-            log.exception("request.failed", path=scope["path"])
-            refused = sends.refusal(error)
-        return Reply(refused.status, refused.body(), tuple(refused.headers.items()))
-
-    async def _accept(self, scope: Scope, receive: Receive) -> Reply:
-        kind, company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
-        principal, caller = await self._callers.identify(scope, company_id)
-        self._context.quotas.take_request(principal.company_id)
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
-        wait = _wait(kind, scope["query_string"]) if scope["query_string"] else None
-        body, idempotency_key = await self._small_body(principal, headers, receive), headers.get(b"idempotency-key")
-        request = sends.parse(kind, company_id, chat_id, body, idempotency_key, wait)
-        if not request.wait:
-            return await self._submit(principal, request)
-        with self._outcomes.place(caller):
-            return await self._outcomes.follow(await self._submit(principal, request))
-
-    async def _small_body(self, principal: Principal, headers: dict[bytes, str], receive: Receive) -> bytes:
-        length = headers.get(b"content-length")
-        if length is not None and int(length) <= SPOOL_BYTES:
-            return await read_small(receive, length, MAX_BODY)
-        async with self._uploads.turn(principal.company_id, MAX_UPLOADS):
-            return await read_small(receive, length, MAX_BODY)
-
-    async def _submit(self, principal: Principal, request: sends.Send) -> Reply:
-        context = self._context
-        bot = context.accounts.cached_bot(request.company_id, request.phone_index)
-        has_room = context.quotas.has_room(request.company_id, request.idempotency_key is not None)
-        if bot is None or not has_room or "quotedMessageId" in request.payload:  # the database is asked, on a thread
-            async with self._admission.turn(("lookups", request.company_id), COMPANY_LOOKUP_THREADS):
-                bot = await asyncio.get_running_loop().run_in_executor(self._lookups, sends.look_up, context, request)
-        return await sends.send(context, principal, request, bot)
 
     # All other requests
 
@@ -261,14 +200,6 @@ class AsgiApp:
                 return limit
         content_type = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
         return body_limit(path, content_type.decode("latin-1")) or MAX_BODY
-
-
-def _is_hot(path: str) -> bool:
-    return path.startswith(HOT) and path.count("/", len(PREFIX)) == 2 and not path.endswith("/")
-
-
-def _wait(kind: str, query: bytes) -> str | None:
-    return parameters(query, QUERY, NAMES[kind]).get("wait")
 
 
 def _waits(scope: Scope) -> bool:

@@ -12,6 +12,8 @@ from services.http_server.asgi import Receive, Scope, content_length
 
 #: Bytes of a body that are held in memory; a larger one is spooled to a temporary file.
 SPOOL_BYTES = 64 << 10
+#: Bytes in a request's body without a file, at most.
+MAX_BODY = 1 << 20
 #: Threads that write and read temporary files; a slow disk delays bodies, never the event loop.
 DISK_THREADS = 4
 

@@ -16,7 +16,7 @@ from services.database.connection import Connection, Statement, query, run
 from services.events.payload_sql import EDIT_EVENT, REACTION_EVENT, REVOCATION_EVENT
 from services.inbox.arrivals import Arrival, Place, Row, common, input_rows
 from services.message import Edit, Reaction, Revocation
-from services.outbox.history_sql import IS_LAST_MESSAGE
+from services.outbox.outcome_sql import IS_LAST_MESSAGE
 from services.outbox.store import MAX_WAITING, NumberedEvent
 
 #: How many recent outgoing messages of a chat to search when WhatsApp echoes our own reaction, edit or deletion.

@@ -21,9 +21,8 @@ from services.database.connection import Connection, Database, DatabaseError, Da
 from services.http_client import Answered, Broken, InFlight
 from services.message import Bot, Held, Outcome, Rejected, Retry, Status, Unavailable, Unknown
 from services.outbox import holds, outcome_log, recovery
-from services.outbox.departures import Departures, InHand
+from services.outbox.departures import Departures, InHand, Journal
 from services.outbox.gathering import Gathered, Gathering
-from services.outbox.journal import Journal
 from services.outbox.on_call import OnCall
 from services.outbox.outcome_policy import (
     USUAL_PAUSES,

@@ -1,7 +1,7 @@
 """The journal of a worker's sends: which of its messages may have left. A small file that outlives a SIGKILL.
 
 A worker marks a message right before its bytes go to the socket and clears the mark once the outcome is in the
-database (`journal.Journal`). A message that a dead worker had claimed but not marked never left and may be sent by
+database (`departures.Journal`). A message that a dead worker had claimed but not marked never left and may be sent by
 another worker; a marked message may have left and becomes `unknown`. The marks live in the page cache, so they survive
 the process but not the machine: a journal of an earlier boot says nothing, and every claimed message counts as marked.
 """

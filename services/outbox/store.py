@@ -19,9 +19,8 @@ from bisnesctl.database.event_sql import ack_event
 from services.database.connection import Connection, Statement, query, query_value, run
 from services.events.payload_sql import SENT_EVENT
 from services.message import Outgoing, Status, StatusUpdate
-from services.outbox.history_sql import HISTORY, learn, written
 from services.outbox.outcome_policy import Result
-from services.outbox.outcome_sql import LEARN, PLAIN_KINDS, RECORD, RECORD_SENT, RECORD_UNKNOWN
+from services.outbox.outcome_sql import HISTORY, LEARN, PLAIN_KINDS, RECORD, RECORD_SENT, RECORD_UNKNOWN, learn, written
 
 #: Changes and reports of a company that wait for messages which are not there yet, at most; see `message_change`.
 MAX_WAITING = 10_000

@@ -10,7 +10,8 @@ from typing import Any
 
 import typer
 
-from bisnesctl.cli.app import app, load_commands
+from bisnesctl.__main__ import load_commands
+from bisnesctl.cli.app import app
 from bisnesctl.errors import BisnesError
 from tests.support.documents import blocks
 

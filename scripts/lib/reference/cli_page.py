@@ -11,7 +11,8 @@ import typer
 from markdown_table import table
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from bisnesctl.cli.app import app, load_commands
+from bisnesctl.__main__ import load_commands
+from bisnesctl.cli.app import app
 
 INTRODUCTION = """\
 # Command line

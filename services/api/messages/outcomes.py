@@ -1,22 +1,30 @@
-"""Waits for the outcomes of messages (`?wait=`) on the event loop; one query polls for all messages together."""
+"""Replies to sends, and the wait for the outcomes of their messages (`?wait=`) on the event loop.
+
+One query polls for all messages together.
+"""
 
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
+from flask import request
 
 from services.api.auth import Caller
-from services.api.messages import queries, sends
-from services.api.messages.sends import Reply
+from services.api.messages import queries
 from services.database.connection import Database, DatabaseError, DatabaseUnavailable
 from services.http_server import refusal
+from services.http_server.error_codes import ErrorCode
 from services.http_server.shutdown import on_termination
 from services.message import Status
 from services.outbox.message_status import MessageStatus, statuses_of
 
+#: The key of the WSGI environment under which a Flask route leaves a reply whose caller waits for the outcome.
+PENDING = "bisnes.pending"
 #: Shortest pause between two polls; used after a caller began to wait.
 MIN_PAUSE_SECONDS = 0.01
 #: Longest pause between two polls, without the addition below.
@@ -29,6 +37,39 @@ PAUSE_SECONDS_PER_MESSAGE = 0.0005
 RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
+
+#: Body, HTTP status and headers.
+Answer = tuple[dict[str, Any], int, dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: HTTP status, JSON body and further headers."""
+
+    status: int
+    body: dict[str, Any]
+    headers: tuple[tuple[str, str], ...] = ()
+    #: Seconds for which the caller waits for the outcome of the message.
+    wait: float = 0.0
+
+    def as_answer(self) -> Answer:
+        """The reply for Flask. If the caller waits, the event loop finds the reply in the WSGI environment."""
+        if self.wait:
+            request.environ[PENDING] = self
+        return self.body, self.status, dict(self.headers)
+
+    def with_outcome(self, found: MessageStatus) -> "Reply":
+        """The reply with the outcome of its message."""
+        body: dict[str, Any] = self.body | {"status": found.status}
+        if found.provider_id:
+            body["providerId"] = found.provider_id
+        if found.hold:
+            body["hold"] = found.hold
+        if found.status == Status.FAILED:
+            failed = {"success": False, "error": found.error, "code": ErrorCode.SEND_FAILED, "providerCode": found.code}
+            return Reply(ErrorCode.SEND_FAILED.status, body | failed)
+        is_done = found.status.settled and found.status not in (Status.UNKNOWN, Status.WAITING)
+        return Reply(200 if is_done else 202, body)
 
 
 class Outcomes:
@@ -91,7 +132,7 @@ class Outcomes:
             self._waiting[message_id].discard(settled)
             if not self._waiting[message_id]:
                 del self._waiting[message_id]
-        return sends.settled(reply, outcome) if outcome else reply
+        return reply.with_outcome(outcome) if outcome else reply
 
     async def _now(self, message_id: str) -> MessageStatus | None:
         try:

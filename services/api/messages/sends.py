@@ -1,42 +1,55 @@
 """Sends a message: resolves the quoted message, finds the bot, checks its channel, accepts the message, answers.
 
-`look_up` and `entry_of` are steps of both entry points: `send` for the hot path in `services.api.asgi`, `deliver` for
-the Flask routes. If the caller waits for the outcome, `services.api.messages.outcomes` polls for both.
+`parse`, `look_up` and `entry_of` are steps of both entry points: `HotPath` on the event loop, `deliver` for the Flask
+routes. If the caller waits for the outcome, `services.api.messages.outcomes` polls for both.
 """
 
+import asyncio
 import hashlib
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import orjson
 import structlog
-from flask import request
 from uuid_utils import uuid7
 
-from services.api.auth import Principal
+from services.api.auth import Callers, Principal
 from services.api.context import Context
+from services.api.field_names import parameters
 from services.api.messages import lookup, request_fields
+from services.api.messages.outcomes import Outcomes, Reply
 from services.connector import Unsupported
 from services.connectors.limits import CHECKS, FILE_CHECKS
 from services.database import error_reasons
 from services.database.connection import DatabaseUnavailable
+from services.http_server.admission import Admission
+from services.http_server.asgi import Receive, Scope
+from services.http_server.body import MAX_BODY, SPOOL_BYTES, read_small
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, database_unavailable, unknown_bot
+from services.http_server.refusal import Refusal
 from services.message import Bot, Payload, Status, StoredFile
 from services.outbox.accept import Accepted, Entry, IdempotencyConflict
-from services.outbox.message_status import MessageStatus
 from services.runtime.logging_setup import current_request
 
 #: The beginning of the addresses of sends.
 PREFIX = "/api/v2/messages/"
-#: The key of the WSGI environment under which a Flask route leaves a reply whose caller waits for the outcome.
-PENDING = "bisnes.pending"
+#: The beginnings of the addresses of the hot path.
+HOT = tuple(f"{PREFIX}{kind}/" for kind in request_fields.PLAIN)
+#: Threads that look up bots and quoted messages for the event loop.
+LOOKUP_THREADS = 8
+#: Lookup threads that one company may use at a time.
+COMPANY_LOOKUP_THREADS = 4
+#: Requests with a large body that one caller may upload at a time; further ones wait.
+MAX_UPLOADS = 16
+
+#: The headers that the hot path reads.
+_HEADERS = {b"idempotency-key", b"content-length"}
+
 log = structlog.get_logger()
 _logger = logging.getLogger(__name__)  # asked first: the hot path spends nothing on lines that are not written
-
-#: Body, HTTP status and headers.
-Answer = tuple[dict[str, Any], int, dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +64,6 @@ class Send:
     idempotency_key: str | None
     wait: float  # seconds to wait for the outcome; 0: answer as soon as the message is durable
     message_id: str = field(default_factory=lambda: str(uuid7()))
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer: HTTP status, JSON body and further headers."""
-
-    status: int
-    body: dict[str, Any]
-    headers: tuple[tuple[str, str], ...] = ()
-    #: Seconds for which the caller waits for the outcome of the message.
-    wait: float = 0.0
-
-    def as_answer(self) -> Answer:
-        """The reply for Flask. If the caller waits, the event loop finds the reply in the WSGI environment."""
-        if self.wait:
-            request.environ[PENDING] = self
-        return self.body, self.status, dict(self.headers)
 
 
 def parse(kind: str, company_id: str, chat_id: str, body: bytes, idempotency_key: str | None, wait: str | None) -> Send:
@@ -119,17 +115,76 @@ def entry_of(context: Context, principal: Principal, send: Send, bot: Bot) -> En
     )  # fmt: skip
 
 
-async def send(context: Context, principal: Principal, request: Send, bot: Bot) -> Reply:
-    """Have the message accepted, on the event loop, and answer once it is durable.
+class HotPath:
+    """Sends texts and templates on the event loop, without a thread of their own."""
 
-    Raises `ApiError`, `DatabaseUnavailable`, `IdempotencyConflict`.
-    """
-    entry = entry_of(context, principal, request, bot)
-    return accepted(await context.acceptor.accept_from_loop(entry), request)
+    def __init__(
+        self, context: Context, callers: Callers, outcomes: Outcomes, admission: Admission, uploads: Admission
+    ) -> None:
+        """`admission`: the turns of requests; `uploads`: of those with a large body."""
+        self._context, self._callers, self._outcomes = context, callers, outcomes
+        self._admission, self._uploads = admission, uploads
+        self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "lookups")
+
+    def close(self) -> None:
+        """Look up nothing more."""
+        self._lookups.shutdown(wait=False, cancel_futures=True)
+
+    async def send(self, scope: Scope, receive: Receive) -> Reply:
+        """Have the message of a request accepted, and answer once it is durable; refusals are replies too."""
+        try:
+            return await self._accept(scope, receive)
+        except Refusal as error:
+            refused = error
+        except (DatabaseUnavailable, IdempotencyConflict) as error:
+            refused = refusal(error)
+        except Exception as error:
+            log.exception("request.failed", path=scope["path"])
+            refused = refusal(error)
+        return Reply(refused.status, refused.body(), tuple(refused.headers.items()))
+
+    async def _accept(self, scope: Scope, receive: Receive) -> Reply:
+        kind, company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
+        principal, caller = await self._callers.identify(scope, company_id)
+        self._context.quotas.take_request(principal.company_id)
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
+        wait = _wait(kind, scope["query_string"]) if scope["query_string"] else None
+        body, idempotency_key = await self._body(principal, headers, receive), headers.get(b"idempotency-key")
+        request = parse(kind, company_id, chat_id, body, idempotency_key, wait)
+        if not request.wait:
+            return await self._submit(principal, request)
+        with self._outcomes.place(caller):
+            return await self._outcomes.follow(await self._submit(principal, request))
+
+    async def _body(self, principal: Principal, headers: dict[bytes, str], receive: Receive) -> bytes:
+        length = headers.get(b"content-length")
+        if length is not None and int(length) <= SPOOL_BYTES:
+            return await read_small(receive, length, MAX_BODY)
+        async with self._uploads.turn(principal.company_id, MAX_UPLOADS):
+            return await read_small(receive, length, MAX_BODY)
+
+    async def _submit(self, principal: Principal, request: Send) -> Reply:
+        context = self._context
+        bot = context.accounts.cached_bot(request.company_id, request.phone_index)
+        has_room = context.quotas.has_room(request.company_id, request.idempotency_key is not None)
+        if bot is None or not has_room or "quotedMessageId" in request.payload:  # the database is asked, on a thread
+            async with self._admission.turn(("lookups", request.company_id), COMPANY_LOOKUP_THREADS):
+                bot = await asyncio.get_running_loop().run_in_executor(self._lookups, look_up, context, request)
+        entry = entry_of(context, principal, request, bot)
+        return accepted(await context.acceptor.accept_from_loop(entry), request)
+
+
+def is_hot(path: str) -> bool:
+    """Whether requests with this path are for the `HotPath`."""
+    return path.startswith(HOT) and path.count("/", len(PREFIX)) == 2 and not path.endswith("/")
+
+
+def _wait(kind: str, query: bytes) -> str | None:
+    return parameters(query, request_fields.QUERY, request_fields.NAMES[kind]).get("wait")
 
 
 def deliver(context: Context, principal: Principal, send: Send, bot: Bot | None = None) -> Reply:
-    """Like `send`, on a thread. Its file is removed if no message needs it. Raises `ApiError` alone.
+    """Like the hot path, on a thread. Its file is removed if no message needs it. Raises `ApiError` alone.
 
     `bot`: that of `look_up`, if it was looked up already.
     """
@@ -206,17 +261,3 @@ def refusal(error: Exception) -> ApiError:
     if isinstance(error, DatabaseUnavailable):
         return database_unavailable("the database is unavailable, the message was not stored; send it again shortly")
     return ApiError(ErrorCode.INTERNAL, "the message could not be stored; the log of the API has the reason")
-
-
-def settled(reply: Reply, found: MessageStatus) -> Reply:
-    """The reply with the outcome of its message."""
-    body: dict[str, Any] = reply.body | {"status": found.status}
-    if found.provider_id:
-        body["providerId"] = found.provider_id
-    if found.hold:
-        body["hold"] = found.hold
-    if found.status == Status.FAILED:
-        failed = {"success": False, "error": found.error, "code": ErrorCode.SEND_FAILED, "providerCode": found.code}
-        return Reply(ErrorCode.SEND_FAILED.status, body | failed)
-    is_done = found.status.settled and found.status not in (Status.UNKNOWN, Status.WAITING)
-    return Reply(200 if is_done else 202, body)

@@ -17,8 +17,9 @@ from werkzeug.http import parse_options_header
 from services.api.auth import Auth, context, resource
 from services.api.field_names import MAX_SHOWN_NAME, check_body
 from services.api.messages import request_fields, sends, uploads
+from services.api.messages.outcomes import Answer
 from services.api.messages.request_fields import Fields, invalid
-from services.api.messages.sends import PREFIX, Answer, Send
+from services.api.messages.sends import PREFIX, Send
 from services.api.messages.uploads import SPOOLED_BYTES, Upload
 from services.api.openapi import problems
 from services.api.schemas.base import Accepted, ChatPath, SendHeaders, SendQuery

@@ -8,8 +8,9 @@ from bisnesctl.queue import message_changes
 from services.api.auth import Auth, context, resource
 from services.api.messages import lookup, queries, request_fields, sends
 from services.api.messages.lookup import Target
+from services.api.messages.outcomes import Answer
 from services.api.messages.request_fields import Fields
-from services.api.messages.sends import Answer, Send
+from services.api.messages.sends import Send
 from services.api.openapi import problems
 from services.api.schemas.base import (
     Accepted,

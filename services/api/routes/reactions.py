@@ -5,8 +5,9 @@ from flask import g, request
 from services.api.auth import Auth, context, resource
 from services.api.messages import lookup, request_fields, sends
 from services.api.messages.lookup import Target
+from services.api.messages.outcomes import Answer
 from services.api.messages.request_fields import Fields
-from services.api.messages.sends import Answer, Send
+from services.api.messages.sends import Send
 from services.api.openapi import problems
 from services.api.schemas.base import Accepted, SendHeaders, SendQuery, TargetPath
 from services.api.schemas.sends import ReactionRequest, ReadRequest, json_body

@@ -3,8 +3,9 @@
 import pytest
 
 from bisnesctl.audit import trail
-from services.api.app import MAX_BODY, create_app
+from services.api.app import create_app
 from services.api.auth import is_recorded
+from services.http_server.body import MAX_BODY
 from tests.support.api import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER, OTHER_KEY
 
 #: The resources whose requests send messages, which have a history of their own.

@@ -9,7 +9,7 @@ import pytest
 
 from bisnesctl.database import postgres
 from bisnesctl.errors import DatabaseUnavailable, RedisUnavailable
-from bisnesctl.lifecycle import preflight
+from bisnesctl.lifecycle import start
 from bisnesctl.processes import supervisor
 from bisnesctl.processes.deployment import record_start
 from bisnesctl.processes.topology import Mode
@@ -83,9 +83,9 @@ def test_status_and_health_end_while_both_servers_are_frozen(environment, tool, 
 def test_a_start_with_a_frozen_redis_or_postgres_ends_and_says_so(environment, own_postgres, own_redis):
     settings = environment(DATABASE_URL=own_postgres.dsn(), REDIS_URL=own_redis.url)
     with own_redis.frozen(), pytest.raises(RedisUnavailable, match=r"did not answer within 2 s"):
-        preflight.check_redis(settings)
+        start.check_redis(settings)
     with own_postgres.frozen(), pytest.raises(DatabaseUnavailable, match="within 5 s"):
-        preflight.prepare_database(settings, print)
+        start.prepare_database(settings, print)
 
 
 def test_a_command_that_asks_a_frozen_api_ends_and_says_so(environment, tool, monkeypatch):

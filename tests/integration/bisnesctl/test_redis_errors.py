@@ -4,7 +4,7 @@ import pytest
 import redis
 
 from bisnesctl.errors import RedisUnavailable
-from bisnesctl.lifecycle import preflight
+from bisnesctl.lifecycle import start
 from tests.support.processes.servers import Redis, settings_in
 from tests.support.waiting import HANG_SECONDS
 
@@ -25,7 +25,7 @@ def guarded(tmp_path_factory):
 def refusal(folder, **variables):
     """The error of a start with these settings."""
     with pytest.raises(RedisUnavailable) as caught:
-        preflight.check_redis(settings_in(folder, **variables))
+        start.check_redis(settings_in(folder, **variables))
     return str(caught.value)
 
 

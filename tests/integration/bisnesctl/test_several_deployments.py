@@ -10,7 +10,7 @@ import pytest
 
 from bisnesctl.database import deployments, media_store
 from bisnesctl.errors import ConfigError, Conflict
-from bisnesctl.lifecycle import preflight
+from bisnesctl.lifecycle import start
 from services.database.connection import Database
 from services.media.base import MediaMissing, MediaUnavailable
 from services.media.folder import FolderStore
@@ -164,10 +164,10 @@ def test_machines_with_the_same_s3_address_have_one_store(database, connection, 
 
 
 def test_the_preflight_of_a_machine_with_another_store_names_the_setting(homes, connection):
-    preflight.check_machine(homes[0], print, adopt_media_store=False)
+    start.check_machine(homes[0], print, adopt_media_store=False)
     with pytest.raises(ConfigError, match="MEDIA_STORE"):
-        preflight.check_machine(homes[1], print, adopt_media_store=False)
-    preflight.check_machine(homes[1], print, adopt_media_store=True)
+        start.check_machine(homes[1], print, adopt_media_store=False)
+    start.check_machine(homes[1], print, adopt_media_store=True)
 
 
 def test_a_worker_with_another_store_waits_and_sends_once_its_store_is_the_databases(

@@ -9,7 +9,7 @@ from bisnesctl.bots import check_records, credentials, webhook_secrets
 from bisnesctl.database import migrations, postgres
 from bisnesctl.encryption import encrypt_shared
 from bisnesctl.errors import ConfigError
-from bisnesctl.lifecycle import preflight
+from bisnesctl.lifecycle import start
 from bisnesctl.paths import shipped_folder
 from bisnesctl.settings import load
 from services.connectors.wwebjs.session import status_store
@@ -52,7 +52,7 @@ def connection(former):
 
 def prepare(settings, **more):
     said = []
-    preflight.prepare_database(settings, said.append, **more)
+    start.prepare_database(settings, said.append, **more)
     return " ".join(said)
 
 

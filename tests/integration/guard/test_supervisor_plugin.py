@@ -17,7 +17,7 @@ from supervisor.poller import Poller
 from supervisor.states import ProcessStates, SupervisorStates
 
 from bisnesctl.errors import SupervisorFault
-from bisnesctl.lifecycle import ports
+from bisnesctl.lifecycle import preflight
 from bisnesctl.processes import supervisor_plugin
 from bisnesctl.processes.supervisor import Supervisor
 from bisnesctl.processes.topology import Instance, Program
@@ -141,7 +141,7 @@ def test_clients_wait_for_the_next_process_after_an_end_by_itself(tmp_path: Path
         os.kill(client.processes()["server"].pid, signal.SIGKILL)
         await_state(client, "EXITED", "server")
         with socket.create_connection(("127.0.0.1", port), HANG_SECONDS) as waiting:
-            ports.check_free(settings, [instance])  # a command may start it
+            preflight.check_free(settings, [instance])  # a command may start it
             assert client.revive("server:server")
             assert waiting.recv(100) == b"answered"
         os.kill(client.processes()["server"].pid, signal.SIGKILL)

@@ -12,10 +12,10 @@ import requests
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.api.app import MAX_BODY
 from services.connectors.meta.receiver import MAX_BODY as MAX_WEBHOOK
 from services.connectors.meta.receiver import PATH, SIGNATURE_HEADER, sign
 from services.database.connection import Database
+from services.http_server.body import MAX_BODY
 from tests.support.api import CHAT, COMPANY, KEY, add_company, serving, settings_for
 from tests.support.outbox import execute
 from tests.support.sandbox import eventually, free_port

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from services.outbox import journal
-from services.outbox.journal import Journal
+from services.outbox import departures
+from services.outbox.departures import Journal
 from services.outbox.send_journal import marked, unowned
 from services.outbox.send_journal import path_of as journal_path
 from tests.support.outbox import entry
@@ -15,7 +15,7 @@ from tests.support.processes.disks import again_in_a_namespace, mounts, small_di
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(journal, "JOURNAL_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(departures, "JOURNAL_RETRY_SECONDS", 0.1)
 
 
 def test_the_same_holds_in_a_user_namespace():

@@ -7,7 +7,8 @@ import signal
 from collections.abc import Iterator
 
 from bisnesctl.host.process_stat import is_alive
-from bisnesctl.processes import embedded_servers, supervisor
+from bisnesctl.lifecycle.start import launch
+from bisnesctl.processes import embedded_servers
 from bisnesctl.processes.deployment import make_folders, open_deployment
 from bisnesctl.processes.render import write_config
 from bisnesctl.processes.supervisor import Supervisor
@@ -35,9 +36,7 @@ def supervised(settings: Settings, more: str = "") -> Iterator[Supervisor]:
     text = deployment.config.read_text().replace("autostart = true", "autostart = false")
     text = re.sub(r"(?<=^socket = tcp://127\.0\.0\.1:)\d+$", _own_port, text, flags=re.MULTILINE)
     deployment.config.write_text(text + more)
-    supervisor.launch(
-        deployment.supervisor, deployment.config, False, {**os.environ, "BISNES_ENV": str(settings.env_file)}
-    )
+    launch(deployment.supervisor, deployment.config, False, {**os.environ, "BISNES_ENV": str(settings.env_file)})
     pid = deployment.supervisor.pid()
     try:
         yield deployment.supervisor

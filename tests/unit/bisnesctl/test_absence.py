@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bisnesctl.__main__ import main
-from bisnesctl.cli.app import load_commands
+from bisnesctl.__main__ import load_commands, main
 from bisnesctl.errors import ExitCode, PortTaken
 from bisnesctl.host.absence import absence
 from bisnesctl.lifecycle.start import Start

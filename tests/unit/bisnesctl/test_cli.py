@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from bisnesctl.__main__ import main
-from bisnesctl.cli.app import app, load_commands
+from bisnesctl.__main__ import load_commands, main
+from bisnesctl.cli.app import app
 from bisnesctl.errors import BisnesError, Conflict, ExitCode
 from bisnesctl.formatting import duration, size
-from bisnesctl.lifecycle import preflight
+from bisnesctl.lifecycle import env_creation
 from bisnesctl.paths import shipped_folder
 from bisnesctl.processes.deployment import make_folders, open_deployment, record_start, record_stop
 from bisnesctl.processes.topology import Mode
@@ -64,7 +64,7 @@ def test_a_frequent_command_does_not_import_what_only_others_need(command: str) 
 
 def test_a_command_imports_no_other_command() -> None:
     check = (
-        "import sys; from bisnesctl.cli.app import load_commands; load_commands(['-v', 'bots', 'list', 'start']); "
+        "import sys; from bisnesctl.__main__ import load_commands; load_commands(['-v', 'bots', 'list', 'start']); "
         "print(sorted({name.split('.')[2] for name in sys.modules if name.startswith('bisnesctl.cli.')}))"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
@@ -151,10 +151,10 @@ def test_nothing_starts_or_is_made_in_a_wrong_directory(
 
 
 def test_a_checkout_and_a_named_file_are_no_wrong_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not preflight.is_checkout(tmp_path)
-    assert preflight.is_checkout(shipped_folder("conf").parent)
+    assert not env_creation.is_checkout(tmp_path)
+    assert env_creation.is_checkout(shipped_folder("conf").parent)
     monkeypatch.setenv("BISNES_ENV", str(tmp_path / "new" / "env"))
-    preflight.ensure_env_file(print)
+    env_creation.ensure_env_file(print)
     assert (tmp_path / "new" / "env").exists()
 
 

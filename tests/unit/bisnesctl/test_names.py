@@ -10,7 +10,7 @@ import pytest
 
 from bisnesctl.diagnosis import targets
 from bisnesctl.errors import Conflict, PortTaken, UsageError
-from bisnesctl.lifecycle import ports
+from bisnesctl.lifecycle import preflight
 from bisnesctl.processes.deployment import open_deployment, record_start
 from bisnesctl.processes.extras import left_out_explained
 from bisnesctl.processes.selection import resolve
@@ -94,7 +94,7 @@ time.sleep(600)
             port = int(process.stdout.readline())
             settings = settings_in(tmp_path, API_HOST="127.0.0.1", API_PORT=str(port))
             with pytest.raises(PortTaken) as refused:
-                ports.check_free(settings, [each for each in expand(settings) if each.name == "api-0"])
+                preflight.check_free(settings, [each for each in expand(settings) if each.name == "api-0"])
         finally:
             process.kill()
     assert f"(pid {process.pid}: " in str(refused.value)

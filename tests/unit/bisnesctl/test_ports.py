@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bisnesctl.errors import ConfigError
-from bisnesctl.lifecycle import ports
+from bisnesctl.lifecycle import preflight
 from bisnesctl.processes.selection import in_mode
 from bisnesctl.processes.topology import Mode, expand
 from tests.support.processes.servers import settings_in
@@ -13,7 +13,7 @@ from tests.support.processes.servers import settings_in
 
 def check(folder: Path, variables: dict[str, str], mode: Mode = Mode.MULTIPROCESS) -> None:
     settings = settings_in(folder, **variables)
-    ports.check_clashes(settings, in_mode(expand(settings), mode))
+    preflight.check_clashes(settings, in_mode(expand(settings), mode))
 
 
 @pytest.mark.parametrize(

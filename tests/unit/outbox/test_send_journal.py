@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from services.outbox import send_journal
-from services.outbox.journal import Journal, JournalInUse
+from services.outbox.departures import Journal, JournalInUse
 from services.outbox.send_journal import marked, unowned
 
 
@@ -16,7 +16,7 @@ def test_marks_outlive_the_process_that_is_killed(tmp_path):
     script = textwrap.dedent("""
         import sys, time
         from pathlib import Path
-        from services.outbox.journal import Journal
+        from services.outbox.departures import Journal
         journal = Journal(Path(sys.argv[1]), 8)
         journal.begin("run-1")
         for slot, message in enumerate((11, 12, 13)):

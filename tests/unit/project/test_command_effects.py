@@ -3,8 +3,9 @@
 import pytest
 import typer
 
+from bisnesctl.__main__ import load_commands
 from bisnesctl.audit.commands import Effect, effect_of
-from bisnesctl.cli.app import app, load_commands
+from bisnesctl.cli.app import app
 
 
 def commands(group, path=""):

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bisnesctl import __version__
-from bisnesctl.__main__ import main
-from bisnesctl.cli.app import app, load_commands
+from bisnesctl.__main__ import load_commands, main
+from bisnesctl.cli.app import app
 from bisnesctl.settings import Settings
 from services.events.sender import signature
 from tests.support.documents import DOCUMENTS, PAGES, ROOT, blocks, name
