@@ -215,10 +215,30 @@ def test_a_stopped_postgresql_is_said_and_the_pages_still_answer(
         browser.open(f"{address}/processes")
         wait_until(lambda: "PostgreSQL does not answer" in browser.text())
         assert "api-0" in browser.text()
+        browser.open(f"{address}/messages")
+        assert "postgres stopped: on purpose by" in browser.text()
+        assert "bisnesctl start postgres" in browser.text()
+        browser.set_size(360, 900)
+        for page in PAGES:
+            browser.open(address + page)
+            browser.find("main h1")
+            assert browser.overflowing() == [], page
     finally:
+        browser.set_size(1280, 900)
         deployment.run("start", "postgres")
     browser.open(f"{address}/")
     wait_until(lambda: "Everything is well" in browser.text())
+
+
+def test_a_stopped_redis_is_said(browser: PageBrowser, address: str, deployment: Deployment) -> None:
+    deployment.run("stop", "redis", "--yes")
+    try:
+        browser.open(f"{address}/")
+        wait_until(lambda: "on purpose by" in browser.text_of(".troubles"), what=browser.text)
+        assert "Everything is well" not in browser.text()
+    finally:
+        deployment.run("start", "redis")
+    wait_until(lambda: "Everything is well" in browser.text(), what=browser.text)
 
 
 def test_a_chat_is_read_live_and_answered(browser: PageBrowser, address: str, deployment: Deployment) -> None:
