@@ -92,6 +92,22 @@ CREATE TABLE contacts (
     UNIQUE (contact_id, company_id)
 );
 
+-- When the last message of a contact was, in seconds since the epoch. The former system wrote some of these times in
+-- milliseconds, and left some out.
+CREATE FUNCTION contact_active_at(last_message jsonb, updated_at timestamptz) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN jsonb_typeof(last_message -> 'timestamp') IS DISTINCT FROM 'number'
+        THEN GREATEST(LEAST(COALESCE(extract(epoch FROM updated_at AT TIME ZONE 'UTC')::float8, 0), 253402300799), 0)
+        ELSE GREATEST(LEAST(CASE WHEN (last_message ->> 'timestamp')::numeric > 1e11
+            THEN (last_message ->> 'timestamp')::numeric / 1000
+            ELSE (last_message ->> 'timestamp')::numeric END, 253402300799), 0)::float8 END
+$$;
+
+-- The chats with the newest messages: of all companies, and of one.
+CREATE INDEX contacts_active ON contacts (contact_active_at(last_message, updated_at) DESC, id DESC);
+CREATE INDEX contacts_of_company_active
+    ON contacts (company_id, contact_active_at(last_message, updated_at) DESC, id DESC);
+
 ---- Process isolation: the process of each bot
 
 CREATE FUNCTION process_of(connection_type text) RETURNS varchar LANGUAGE sql IMMUTABLE AS $$
@@ -153,6 +169,7 @@ CREATE TABLE process_events (
     timestamp    timestamptz  NOT NULL DEFAULT now()   -- info and warning kept 30 days, error and critical for good
 );
 CREATE INDEX idx_process_events_time ON process_events (process_name, timestamp);
+CREATE INDEX process_events_at ON process_events (timestamp DESC, id DESC);
 
 CREATE VIEW v_process_health_overview AS
 SELECT h.process_name, h.status, h.last_heartbeat, h.error_count, h.last_error, h.uptime_seconds, h.memory_usage_mb,
@@ -231,16 +248,19 @@ CREATE INDEX unknown_message_unreported ON unknown_message (since) WHERE reporte
 
 -- The messages that have failed, for counts and lists. A table of its own for the same reason.
 CREATE TABLE failed_message (
-    bot_id  integer NOT NULL,
-    id      bigint  NOT NULL,
-    chat_id text    NOT NULL,
+    bot_id    integer     NOT NULL,
+    id        bigint      NOT NULL,
+    chat_id   text        NOT NULL,
+    failed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (bot_id, id)
 );
+CREATE INDEX failed_message_at ON failed_message (failed_at);
 
 CREATE FUNCTION note_failed_message() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP <> 'DELETE' AND NEW.status = 'failed' THEN
-        INSERT INTO failed_message (bot_id, id, chat_id) VALUES (NEW.bot_id, NEW.id, NEW.chat_id) ON CONFLICT DO NOTHING;
+        INSERT INTO failed_message (bot_id, id, chat_id, failed_at) VALUES (NEW.bot_id, NEW.id, NEW.chat_id, NEW.updated_at)
+        ON CONFLICT DO NOTHING;
     ELSE
         DELETE FROM failed_message WHERE bot_id = OLD.bot_id AND id = OLD.id;
     END IF;
@@ -559,6 +579,8 @@ CREATE TABLE webhook_delivery (
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX webhook_delivery_pending ON webhook_delivery (webhook_id, chat_id, seq) WHERE status = 'pending';
 CREATE INDEX webhook_delivery_ended ON webhook_delivery (updated_at) WHERE status <> 'pending';
+CREATE INDEX webhook_delivery_dead ON webhook_delivery (updated_at) WHERE status = 'dead';
+CREATE INDEX webhook_delivery_dead_of_webhook ON webhook_delivery (webhook_id, seq) WHERE status = 'dead';
 
 CREATE TABLE webhook_lane (
     webhook_id uuid        NOT NULL REFERENCES webhook ON DELETE CASCADE,

@@ -1,6 +1,6 @@
 """Reads the audit trail: the table and the spool, so that it can be read while the database is unavailable."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg2
@@ -23,6 +23,8 @@ class Trail:
     records: list[dict[str, Any]]
     #: Why the table could not be read; empty if it was.
     unavailable: str
+    #: The time and the id of the last one, if there may be more behind it.
+    last: tuple[float, str] | None = None
 
 
 def read(settings: Settings, wanted: AuditFilter) -> Trail:
@@ -30,15 +32,17 @@ def read(settings: Settings, wanted: AuditFilter) -> Trail:
     unavailable, stored = "", []
     try:
         with postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection:
-            stored = store.find(connection, wanted)
+            stored = store.find(connection, replace(wanted, limit=wanted.limit + 1))
     except (BisnesError, psycopg2.Error) as error:
         unavailable = str(error).strip()
     found = {each["id"]: each | {"stored": True} for each in stored}
     for _, record in trail.waiting(settings.home):
         if record.id not in found and matches(record, wanted):
             found[record.id] = _shown(record)
-    newest = sorted(found.values(), key=lambda each: (-each["at"], each["id"]))[: wanted.limit]
-    return Trail([each | {"at": moments.iso(each["at"])} for each in newest], unavailable)
+    ordered = sorted(found.values(), key=lambda each: (each["at"], each["id"]), reverse=True)
+    newest = ordered[: wanted.limit]
+    last = (newest[-1]["at"], newest[-1]["id"]) if len(ordered) > wanted.limit else None
+    return Trail([each | {"at": moments.iso(each["at"])} for each in newest], unavailable, last)
 
 
 def matches(record: AuditRecord, wanted: AuditFilter) -> bool:
@@ -50,6 +54,7 @@ def matches(record: AuditRecord, wanted: AuditFilter) -> bool:
         and (wanted.who is None or wanted.who.lower() in who.lower())
         and (wanted.what is None or wanted.what.lower() in what.lower())
         and wanted.outcome in (None, record.outcome)
+        and (wanted.before is None or (record.at, record.id) < wanted.before)
     )
 
 

@@ -14,7 +14,8 @@ SELECT id, to_timestamp(at), source, actor, origin, host, company, action, argum
 FROM json_to_recordset(%s::json) AS r (id uuid, at float, source text, actor text, origin text, host text, company text,
     action text, arguments jsonb, outcome text, code text, message text, seconds float)
 ON CONFLICT (id) DO NOTHING"""
-_FIND = """
+#: The SQL of a page.
+FIND = """
 SELECT id::text, extract(epoch FROM at)::float, source, actor, origin, host, company_id, action, arguments, outcome,
     code, message, seconds
 FROM audit_record
@@ -22,6 +23,7 @@ WHERE (%(since)s::float IS NULL OR at >= to_timestamp(%(since)s::float))
     AND (%(who)s::text IS NULL OR actor ILIKE %(who)s OR source ILIKE %(who)s OR origin ILIKE %(who)s)
     AND (%(what)s::text IS NULL OR action ILIKE %(what)s OR arguments::text ILIKE %(what)s OR company_id ILIKE %(what)s)
     AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
+    AND (%(before)s::float IS NULL OR (at, id) < (to_timestamp(%(before)s::float), %(before_id)s::uuid))
 ORDER BY at DESC, id DESC LIMIT %(limit)s"""
 
 
@@ -37,6 +39,8 @@ class AuditFilter:
     what: str | None = None
     outcome: str | None = None
     limit: int = 50
+    #: The time and the id of a record: only those behind it.
+    before: tuple[float, str] | None = None
 
 
 def insert(connection: Connection, records: Sequence[AuditRecord]) -> None:
@@ -54,12 +58,14 @@ def find(connection: Connection, wanted: AuditFilter) -> list[dict[str, Any]]:
         "what": _pattern(wanted.what),
         "outcome": wanted.outcome,
         "limit": wanted.limit,
+        "before": wanted.before and wanted.before[0],
+        "before_id": wanted.before and wanted.before[1],
     }
     names = (
         *("id", "at", "source", "actor", "origin", "host", "company", "action", "arguments", "outcome"),
         *("code", "message", "seconds"),
     )
-    return [dict(zip(names, row, strict=True)) for row in query(connection, _FIND, values)]
+    return [dict(zip(names, row, strict=True)) for row in query(connection, FIND, values)]
 
 
 def _pattern(text: str | None) -> str | None:

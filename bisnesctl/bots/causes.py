@@ -93,7 +93,7 @@ def causes_of(bot: Situation, silence_seconds: float = SILENCE_SECONDS) -> Itera
     """The causes that keep a bot from sending, the most lasting first; none if it sends."""
     if bot.paused:
         yield _pause(bot)
-    if bot.session is not None and (cause := _of_session(bot.session, silence_seconds)) is not None:
+    if bot.session is not None and (cause := _of_session(bot.session, silence_seconds, bot.no_worker)):
         yield cause
     if (cause := _of_number(bot)) is not None:
         yield cause
@@ -116,7 +116,7 @@ def _pause(bot: Situation) -> Cause:
     return Cause("pause", False, text, _continues(bot.paused_seconds), f"bisnesctl queue resume {bot.name}")
 
 
-def _of_session(session: WebSession, silence_seconds: float) -> Cause | None:
+def _of_session(session: WebSession, silence_seconds: float, no_manager: bool) -> Cause | None:
     trouble = session.trouble(silence_seconds)
     if trouble is not None:
         status, reason, command = trouble
@@ -131,6 +131,8 @@ def _of_session(session: WebSession, silence_seconds: float) -> Cause | None:
     if session.state != "WORKING":
         why = session.current_reason(silence_seconds)
         text = f"its session is {session.state.lower()}{f': {why}' if why else ''}"
+        if no_manager:
+            return Cause("session", False, text, "", None)
         command = f"bisnesctl logs {session_name(session.company, session.phone)}"
         return Cause("session", False, text, "the manager starts it", command)
     return None

@@ -24,6 +24,8 @@ ANSWER_TIMEOUT_SECONDS = 15
 MAX_REASON_LENGTH = 500
 #: Phone numbers on one page of an account's list.
 NUMBERS_PER_PAGE = 100
+#: Templates on one page of a list.
+TEMPLATES_PER_PAGE = 200
 #: Pages that are read, at most.
 MAX_PAGES = 100
 #: Fields that are requested of a number ("WhatsApp Business Phone Number").
@@ -31,6 +33,9 @@ NUMBER_FIELDS = (
     "verified_name,display_phone_number,quality_rating,status,name_status,code_verification_status,throughput,"
     "health_status,whatsapp_business_manager_messaging_limit"
 )
+
+#: Fields that are requested of a template.
+TEMPLATE_FIELDS = "name,language,status,category,parameter_format,components"
 
 JsonObject = dict[str, Any]
 
@@ -108,10 +113,18 @@ class Graph:
 
     def phone_numbers(self, waba_id: str) -> Iterator[str]:
         """The ids of the account's numbers, read page by page."""
-        parameters = {"fields": "id", "limit": str(NUMBERS_PER_PAGE)}
+        found = self._pages(f"{_path(waba_id)}/phone_numbers", {"fields": "id", "limit": str(NUMBERS_PER_PAGE)})
+        return (str(each["id"]) for each in found if "id" in each)
+
+    def templates(self, waba_id: str) -> Iterator[JsonObject]:
+        """The account's approved templates, read page by page ("WhatsApp Message Template")."""
+        parameters = {"fields": TEMPLATE_FIELDS, "status": "APPROVED", "limit": str(TEMPLATES_PER_PAGE)}
+        return self._pages(f"{_path(waba_id)}/message_templates", parameters)
+
+    def _pages(self, path: str, parameters: dict[str, str]) -> Iterator[JsonObject]:
         for _ in range(MAX_PAGES):
-            page = self._ask("GET", f"{_path(waba_id)}/phone_numbers", params=parameters)
-            yield from (str(each["id"]) for each in as_objects(page.get("data")) if "id" in each)
+            page = self._ask("GET", path, params=parameters)
+            yield from as_objects(page.get("data"))
             paging = as_object(page.get("paging"))
             after = as_object(paging.get("cursors")).get("after")
             if not paging.get("next") or not isinstance(after, str) or after == parameters.get("after"):
@@ -164,6 +177,17 @@ class Dialog360:
     def set_webhook(self, url: str, headers: dict[str, str]) -> None:
         """Sends the number's webhooks to `url`, each with these headers."""
         self._ask("POST", "/v1/configs/webhook", {"url": url, "headers": headers}, tuple(headers.values()))
+
+    def templates(self) -> list[JsonObject]:
+        """The number's templates of every status."""
+        found: list[JsonObject] = []
+        for _ in range(MAX_PAGES):
+            path = f"/v1/configs/templates?limit={TEMPLATES_PER_PAGE}&offset={len(found)}"
+            page = as_objects(self._ask("GET", path).get("waba_templates"))
+            found += page
+            if len(page) < TEMPLATES_PER_PAGE:
+                break
+        return found
 
     def _ask(self, method: str, path: str, body: JsonObject | None = None, secrets: tuple[str, ...] = ()) -> JsonObject:
         auth = _Credential("D360-API-KEY", self._key)

@@ -70,9 +70,10 @@ class Download:
 class ApiClient:
     """A client of one API with one key."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, headers: Mapping[str, str] | None = None) -> None:
+        """`headers`: those of every call, such as that the caller records it (see `bisnesctl.audit.recorded_calls`)."""
         self._url = url
-        self._key = key
+        self._headers = {"X-Api-Key": key} | dict(headers or {})
 
     def send_text(
         self, company: str, phone: int, chat: str, text: str, wait: float = 0, idempotency_key: str | None = None
@@ -109,7 +110,7 @@ class ApiClient:
     def file(self, company: str, message_id: str, part: str | None = None) -> Download:
         """The file of a message; `part`: the value of `Range`. Raises as `send_text` does."""
         url = f"{self._url}/api/v2/media/{quote(company, safe='')}/{quote(message_id, safe='')}"
-        headers = {"X-Api-Key": self._key, "Accept-Encoding": "identity"} | ({"Range": part} if part else {})
+        headers = self._headers | {"Accept-Encoding": "identity"} | ({"Range": part} if part else {})
         session = requests.Session()
         session.trust_env = False  # never use a proxy for our own API
         try:
@@ -179,7 +180,7 @@ class ApiClient:
                     params=query,
                     json=body,
                     files=files,
-                    headers={"X-Api-Key": self._key} | (headers or {}),
+                    headers=self._headers | (headers or {}),
                     timeout=timeout,
                 )
                 repeated = answer.headers.get("Idempotency-Replayed") == "true"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import requests
 
 from bisnesctl import addresses, encryption
+from bisnesctl.clients.api_client import Upload
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import NotRunning, UsageError
 
@@ -98,7 +99,7 @@ def pair(port: int, code: str) -> str:
     return str(answer.json()["id"])
 
 
-def say(port: int, web: bool, fields: dict[str, Any], file: Path | None = None) -> list[str]:
+def say(port: int, web: bool, fields: dict[str, Any], file: Path | Upload | None = None) -> list[str]:
     """Sends messages as a customer and returns their ids.
 
     `fields`: those of /_sandbox/say, or of /_sandbox/wa/say for a number of WhatsApp `web`.
@@ -163,10 +164,12 @@ def _request(method: str, port: int, path: str, **options: Any) -> requests.Resp
             ) from error
 
 
-def _parts(form: dict[str, str], file: Path | None) -> dict[str, Any]:
+def _parts(form: dict[str, str], file: Path | Upload | None) -> dict[str, Any]:
     """The parts of the form; a part without a file name is a plain field."""
     parts: dict[str, Any] = {name: (None, value) for name, value in form.items()}
-    if file is not None:
+    if isinstance(file, Upload):
+        parts["file"] = (file.name, file.content, file.mime_type)
+    elif file is not None:
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         try:
             parts["file"] = (file.name, file.read_bytes(), kind)

@@ -39,12 +39,13 @@ def register(connection: Connection, key: str, company: str | None, label: str) 
     )
 
 
-def find(connection: Connection, company: str | None = None) -> list[ApiKey]:
-    """All keys, or those of a company, oldest first."""
+def find(connection: Connection, company: str | None = None, after: int = 0, limit: int | None = None) -> list[ApiKey]:
+    """The keys of all or of a company, oldest first: at most `limit` behind the one with the id `after`."""
     rows = query(
         connection,
-        f"SELECT {_COLUMNS} FROM api_keys WHERE %(company)s IS NULL OR company_id = %(company)s ORDER BY id",
-        {"company": company},
+        f"SELECT {_COLUMNS} FROM api_keys WHERE (%(company)s IS NULL OR company_id = %(company)s) AND id > %(after)s"
+        " ORDER BY id LIMIT %(limit)s",
+        {"company": company, "after": after, "limit": limit},
     )
     return [ApiKey(*row) for row in rows]
 

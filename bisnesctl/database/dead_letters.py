@@ -52,7 +52,7 @@ class _Kind:
 _MESSAGE = _Kind(
     id="o.message_id::text",
     company="o.company_id",
-    at="o.updated_at",
+    at="f.failed_at",
     reason="concat_ws(': ', o.error_code, o.error)",
     rows="failed_message f JOIN outbox o USING (bot_id, chat_id, id) WHERE o.status = 'failed'",
     named="o.message_id = %(id)s::uuid",
@@ -64,6 +64,7 @@ _KINDS = {
     # Whose outcome should have been reported by now.
     UNKNOWN: replace(
         _MESSAGE,
+        at="o.updated_at",
         rows="""unknown_message u JOIN outbox o USING (message_id)
             WHERE o.status = 'unknown' AND u.since < now() - interval '5 minutes'""",
     ),
@@ -145,15 +146,8 @@ def find(
     at, _, place = after.partition(" ")
     known, _, letter_id = place.partition(" ")
     values = {"company": company, "limit": limit + 1, "at": at or None, "kind": known, "id": letter_id}
-    parts = [
-        f"(SELECT '{name}' AS kind, {of.id} AS id, {of.company}, {of.at} AS at, {of.reason} FROM {of.rows}"
-        f" AND (%(company)s IS NULL OR {of.company} = %(company)s) AND (%(at)s::timestamptz IS NULL"
-        f" OR ({of.at}, '{name}', {of.id}) < (%(at)s::timestamptz, %(kind)s, %(id)s)) {_ORDER})"
-        for name, of in _KINDS.items()
-        if kind in (None, name)
-    ]
     try:
-        rows = query(connection, f"SELECT * FROM ({' UNION ALL '.join(parts)}) found {_ORDER}", values)
+        rows = query(connection, statement(kind), values)
     except DataError:
         raise UsageError(f"{after!r} is no place among dead letters") from None
     found = [DeadLetter(name, number, owner, _moment(at), reason) for name, number, owner, at, reason in rows[:limit]]
@@ -161,6 +155,19 @@ def find(
         return found, ""
     name, number, _, last, _ = rows[limit - 1]
     return found, f"{last.isoformat()} {name} {number}"
+
+
+def statement(kind: str | None = None) -> str:
+    """The SQL of a page of one kind or all."""
+    parts = [
+        f"(SELECT '{name}' AS kind, {of.id} AS id, {of.company}, {of.at} AS at, {of.reason} FROM {of.rows}"
+        f" AND (%(company)s IS NULL OR {of.company} = %(company)s) AND (%(at)s::timestamptz IS NULL"
+        f" OR {of.at} <= %(at)s::timestamptz"  # read from an index, which the next condition is not
+        f" AND ({of.at}, '{name}', {of.id}) < (%(at)s::timestamptz, %(kind)s, %(id)s)) {_ORDER})"
+        for name, of in _KINDS.items()
+        if kind in (None, name)
+    ]
+    return f"SELECT * FROM ({' UNION ALL '.join(parts)}) found {_ORDER}"
 
 
 def find_by_id(connection: Connection, letter_id: str) -> list[DeadLetterDetails]:

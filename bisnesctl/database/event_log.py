@@ -38,7 +38,8 @@ WHERE (%(since)s IS NULL OR timestamp >= to_timestamp(%(since)s))
     AND (NOT %(named)s OR process_name = ANY(%(programs)s) OR event_data ->> 'instance' = ANY(%(instances)s)
         OR event_data -> 'instances' ?| %(instances)s OR event_data ->> 'session' = ANY(%(bots)s)
         OR concat(event_data ->> 'company', '-', event_data ->> 'phoneIndex') = ANY(%(bots)s))"""
-_READ = f"""
+#: The SQL of a list.
+READ = f"""
 SELECT id, extract(epoch FROM timestamp)::float, process_name, event_type, severity, event_data {_MATCHING}
 ORDER BY timestamp DESC, id DESC LIMIT %(limit)s"""
 _COUNT = f"SELECT count(*) {_MATCHING}"
@@ -180,7 +181,7 @@ def read(
 
 def read_stored(connection: postgres.Connection, wanted: EventFilter, after: int | None = None) -> list[LoggedEvent]:
     """The newest stored events. `after`: only those with a larger number."""
-    rows = postgres.query(connection, _READ, _values(wanted, after))
+    rows = postgres.query(connection, READ, _values(wanted, after))
     return [LoggedEvent(row[1], row[2], row[3], row[4], row[5] or {}, row[0]) for row in rows]
 
 

@@ -17,6 +17,7 @@ from bisnesctl.formatting import duration
 from bisnesctl.health.guard_file import GUARD
 from bisnesctl.naming import SUPERVISORD, session_name
 from bisnesctl.processes.deployment import Condition, Deployment
+from bisnesctl.processes.extras import why_left_out
 from bisnesctl.processes.selection import instances_instead
 from bisnesctl.queue.messages import find_place
 from bisnesctl.queue.reasons import Place
@@ -151,15 +152,27 @@ def _look(around: Surroundings, bot: BotTarget) -> _Seen:
 
 def _bot_links(around: Surroundings, bot: BotTarget, seen: _Seen) -> list[Link]:
     links = _below(around, bot.name)
-    if around.condition is Condition.RUNNING:
-        for name in _serving(around, bot, seen.number):
-            links = _with(links, processes.link(around, name))
+    serving = _serving(around, bot, seen.number) if around.condition is Condition.RUNNING else []
+    for name in serving:
+        links = _with(links, processes.link(around, name))
     if seen.refusal:
         return [
             *links,
             Link("number", State.UNSEEN, f"its session, holds and messages are in PostgreSQL: {seen.refusal}"),
         ]
-    return [*links, *seen.links]
+    own = [each for each in seen.links if each.about != numbers.PROCESS]  # they have links of their own
+    if around.condition is Condition.RUNNING and not serving and len(own) < len(seen.links):
+        own.append(_unserved(around, seen.number))
+    return [*links, *own]
+
+
+def _unserved(around: Surroundings, number: Number | None) -> Link:
+    """The link of a bot whose channel has no process, here or on another machine."""
+    channel = number.channel if number else ""
+    off = why_left_out(channel, around.deployment.settings)
+    text = off or f"no process of {channel} is part of this start"
+    steps = [*(["set it to true"] if off else []), around.deployment.start_command]
+    return Link("channel", State.BLOCKS, text, command=steps[0], then=tuple(steps[1:]))
 
 
 def _serving(around: Surroundings, bot: BotTarget, number: Number | None) -> list[str]:

@@ -11,6 +11,8 @@ from bisnesctl.formatting import duration
 from bisnesctl.queue.lane_sql import FINISHED
 from bisnesctl.settings import Settings
 
+#: The subject of the link that says that no process serves a bot.
+PROCESS = "process"
 #: Seconds that a provider may take on average before it counts as slow.
 SLOW_ANSWER_SECONDS = 5.0
 #: Seconds for which a failed or refused message counts as the provider's last word.
@@ -98,10 +100,12 @@ def oldest_waiting(connection: Connection, number: Number) -> float | None:
 
 
 def links(connection: Connection, company: str, phone: int, number: Number, silence_seconds: float) -> list[Link]:
-    """The links of a bot in their order. `silence_seconds`: after which a page without a heartbeat is silent."""
+    """The links of a bot in their order. `silence_seconds`: after which a page without a heartbeat is silent.
+
+    One about `PROCESS` says that no process anywhere serves the bot.
+    """
     bot = causes.situations(connection, [number.id]).get(number.id)
-    # Its processes have links of their own.
-    found = [each for each in causes.causes_of(bot, silence_seconds) if each.about != "process"] if bot else []
+    found = list(causes.causes_of(bot, silence_seconds)) if bot else []
     links = [_cause(each) for each in found]
     if number.is_web and bot is not None and bot.session is not None and not _concern(found, "session"):
         links.append(Link("session", State.OK, f"it works, with number {bot.session.number or 'unknown'}"))

@@ -56,6 +56,12 @@ def why_left_out(name: str, settings: Settings) -> str:
     return ""
 
 
+def switched_off(channel: str, settings: Settings) -> str:
+    """Why this deployment does not serve a channel, with the next step; empty if the settings have its programs."""
+    why = why_left_out(channel, settings)
+    return why and f"{why}. Set it to true, then `bisnesctl start`"
+
+
 def _switch(row: Program, settings: Settings) -> tuple[str, str]:
     """The setting that leaves out a program, and its place."""
     field = _SERVERS.get(str(row.needs), str(row.needs))

@@ -60,7 +60,7 @@ def explain(place: Place) -> Reason:
     if not place.unfinished or place.row["in_hand"] or place.bot is None:
         return of_message(place)
     if causes := list(causes_of(place.bot)):
-        return "; ".join(each.text for each in causes), causes[0].command
+        return "; ".join(each.text for each in causes), next((each.command for each in causes if each.command), None)
     return of_message(place)
 
 

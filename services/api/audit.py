@@ -1,7 +1,8 @@
 """Records in the audit trail who changed what over HTTP: every request that is no GET, except to send messages.
 
 A resource is recorded unless it says `recorded=False` (see `services.api.auth.resource`), so none is forgotten. The
-record is a file until the guard delivers it, and no request waits for the database because of it.
+record is a file until the guard delivers it, and no request waits for the database because of it. A
+program of this deployment that records the action itself says so (see `bisnesctl.audit.recorded_calls`).
 """
 
 import time
@@ -11,7 +12,7 @@ import structlog
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from bisnesctl.audit import masking, trail
+from bisnesctl.audit import masking, recorded_calls, trail
 from bisnesctl.audit.record import AuditRecord, Outcome, Source
 from bisnesctl.settings import Settings
 from services.api.auth import is_recorded
@@ -38,6 +39,7 @@ def attach(app: Flask, settings: Settings) -> None:
             and "key" in g
             and response.status_code != _RATE_LIMITED
             and is_recorded(app.blueprints.get(request.blueprint or ""))
+            and not recorded_calls.is_recorded(settings, request.headers.get(recorded_calls.HEADER, ""))
         ):
             _add(settings, response)
         return response

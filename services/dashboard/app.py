@@ -38,6 +38,7 @@ from services.dashboard.pages import (
     sandbox,
     settings,
     sign_in,
+    templates,
     webhooks,
 )
 from services.dashboard.sources import Sources
@@ -61,8 +62,8 @@ MAX_FORM = 1 << 20
 STATIC_SECONDS = 365 * 86400
 #: Blueprints of the pages.
 PAGES = (
-    sign_in, account, preferences, overview, processes, numbers, chats, answers, messages, dead_letters, webhooks,
-    alerts, events, rollout, sandbox, actions, commands, audit, keys, settings, people,
+    sign_in, account, preferences, overview, processes, numbers, chats, answers, templates, messages, dead_letters,
+    webhooks, alerts, events, rollout, sandbox, actions, commands, audit, keys, settings, people,
 )  # fmt: skip
 
 _POLICY = "; ".join(

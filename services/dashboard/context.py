@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from bisnesctl.audit import recorded_calls
 from bisnesctl.clients.api_client import ApiClient, api_key, api_url
 from bisnesctl.settings import Settings
 from services.dashboard.command_runs import CommandRuns
@@ -22,9 +23,13 @@ class Context:
     commands: CommandRuns
 
     def api(self) -> ApiClient:
-        """A client of the API with the operator's key. Raises `ConfigError` if there is no key."""
+        """A client of the API with the operator's key. Its calls are recorded here, under the name of the person.
+
+        Raises `ConfigError` if there is no key.
+        """
         deployment = self.sources.deployment()
-        return ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
+        settings = deployment.settings
+        return ApiClient(api_url(settings, deployment.mode), api_key(settings), recorded_calls.headers(settings))
 
 
 def context() -> Context:

@@ -76,7 +76,8 @@ _EMPTY = """
 DELETE FROM webhook_delivery WHERE webhook_id = %(id)s AND seq IN (
     SELECT seq FROM webhook_delivery WHERE webhook_id = %(id)s LIMIT %(batch)s)"""
 
-_DELIVERIES = f"""
+#: The SQL of a page of deliveries.
+DELIVERIES = f"""
 SELECT d.seq, jsonb_build_object(
     'eventId', d.event_id, 'event', e.name, 'chatId', NULLIF(d.chat_id, ''), 'status', d.status,
     'attempts', d.attempts, 'responseStatus', d.response_status, 'error', d.error,
@@ -202,7 +203,7 @@ def deliveries(
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Up to `limit` deliveries older than `before`, newest first, and the `before` of the next page if there is one."""
     values = {"id": webhook_id, "status": status, "before": before, "limit": limit + 1}
-    rows = query(connection, _DELIVERIES, values)
+    rows = query(connection, DELIVERIES, values)
     return [row[1] for row in rows[:limit]], rows[limit - 1][0] if len(rows) > limit else None
 
 

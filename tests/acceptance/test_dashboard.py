@@ -266,6 +266,43 @@ def test_a_chat_is_read_live_and_answered(browser: PageBrowser, address: str, de
     assert "send text" in deployment.run("audit", "--who", "aisha").stdout
 
 
+def test_both_sides_reply_and_a_template_is_sent_without_javascript(deployment: Deployment, address: str) -> None:
+    number = "60123456002"
+    chat, customer = f"{address}/chats/0100/{number}", f"{address}/sandbox/customer?number=0100-0&sender={number}"
+
+    def shown(url: str, words: str) -> None:
+        def is_shown() -> bool:
+            plain.open(url)
+            return words in plain.text()
+
+        wait_until(is_shown, what=lambda: plain.text(), pause=1.0)
+
+    with page_browser(javascript=False) as plain:
+        accept_and_sign_in(plain, invite(deployment, "emma", "operator"), "emma")
+        plain.open(customer)
+        plain.fill(text="Where is my order?")
+        plain.submit("form[enctype] button")
+        shown(chat, "Where is my order?")
+        plain.submit(".chat .theirs .reply a")
+        wait_until(lambda: "Reply to this message:" in plain.text())
+        plain.fill(text="Which one?")
+        plain.submit("#answer form button")
+        wait_until(lambda: "Where is my order?" in plain.text_of(".chat .ours blockquote"))
+        wait_until(lambda: [each["text"] for each in deployment.received() if each["to"] == number] == ["Which one?"])
+        shown(customer, "Which one?")
+        shown(chat, "Which one?")
+        plain.open(f"{chat}/templates?phone=0")
+        plain.submit("a[href*='template=order_update&language=en&'], a[href$='template=order_update&language=en']")
+        wait_until(lambda: "your order {{2}} is on its way" in plain.text())
+        for field, value in (("value.body.1", "Aina"), ("value.body.2", "17")):
+            plain.find(f"[name='{field}']").send_keys(value)
+        plain.submit("main form[method=post] button[name=preview]")
+        wait_until(lambda: "Hello Aina, your order 17 is on its way." in plain.text())
+        plain.submit("main form[method=post] button:not([name])")
+        wait_until(lambda: "order_update" in plain.text_of(".chat"))
+        shown(customer, "order_update")
+
+
 def test_a_person_who_is_removed_sees_nothing_more(deployment: Deployment, address: str) -> None:
     with page_browser() as other:
         accept_and_sign_in(other, invite(deployment, "dora", "viewer"), "dora")

@@ -262,7 +262,17 @@ def test_a_blocked_session(deployment, block, command):
     found = why(deployment, "0900-1")["0900-1"]
     assert found["cause"]["about"] == "session"
     assert "it ended for a reason" in found["cause"]["text"]
-    assert found["type"] == [f"{command} 0900 1"]
+    assert found["type"][0] == f"{command} 0900 1"
+
+
+def test_a_channel_that_is_off(deployment):
+    deployment.run("bots", "add", "--company", "0901", "--phone", "0", "--type", "wwebjs")
+    found = why(deployment, "0901-0")["0901-0"]
+    assert found["cause"]["about"] == "channel"
+    assert "ENABLE_WWEBJS=false in " in found["cause"]["text"]
+    assert found["type"] == ["set it to true", "bisnesctl start --multiprocess --sandbox"]
+    done = deployment.run("bots", "link", "0901", "0", check=False)
+    assert (done.returncode, "ENABLE_WWEBJS=false in " in done.stderr) == (6, True), done.stderr
 
 
 def test_names_that_mean_nothing(deployment):

@@ -6,8 +6,10 @@ from tests.support.deployment import Deployment
 #: The addresses of all reading pages below `/ui`, in a deployment with the number 0100-0 and the sandbox.
 PAGES = (
     "/", "/processes", "/processes/api-0", "/processes/api-0/log", "/numbers", "/numbers/0100-0", "/chats",
-    "/chats/0100/60123456789", "/messages", "/queue", "/dead-letters", "/webhooks", "/sandbox", "/alerts", "/events",
-    "/rollout", "/commands", "/audit", "/keys", "/settings", "/account", "/people",
+    "/chats/0100/60123456789", "/chats/0100/60123456789/templates",
+    "/chats/0100/60123456789/templates?template=order_update&language=en", "/messages", "/queue", "/dead-letters",
+    "/webhooks", "/sandbox", "/sandbox/customer?number=0100-0&sender=60123456789", "/alerts", "/events", "/rollout",
+    "/commands", "/audit", "/keys", "/settings", "/account", "/people",
 )  # fmt: skip
 PASSWORD = "correct horse battery"
 #: Messages that failed, and numbers of WhatsApp Web.

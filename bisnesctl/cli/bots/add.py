@@ -109,6 +109,7 @@ def add(
     from bisnesctl.bots.store import NewBot
     from bisnesctl.database import postgres
     from bisnesctl.lifecycle import preflight
+    from bisnesctl.processes.extras import switched_off
     from bisnesctl.terminal import output
     from bisnesctl.terminal.output import escape
 
@@ -122,6 +123,8 @@ def add(
     output.say(f"{'added' if linked.new else 'changed'} bot {phone} of company {company}{_description(linked)}")
     if kind is BotType.WWEBJS and (missing := preflight.missing_wa_js(settings)):
         output.say(escape(f"next: {missing}"))
+    if kind is not None and (off := switched_off("wwebjs" if kind is BotType.WWEBJS else "meta", settings)):
+        output.say(escape(f"next: {off}"))
     for hint in linked.hints:
         output.say(escape(f"next: {hint}"))
 

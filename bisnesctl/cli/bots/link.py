@@ -7,10 +7,11 @@ import typer
 from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import TheCompany, ThePhone, example, usable_deployment
 from bisnesctl.cli.bots.group import bots
-from bisnesctl.errors import BisnesError
+from bisnesctl.errors import BisnesError, Conflict
 
 if TYPE_CHECKING:
     from bisnesctl.clients.session_linking import PairingCode, QrCode
+    from bisnesctl.settings import Settings
 
 #: Rows of the window below the QR code: the note, which may be wrapped, and the cursor.
 ROWS_BELOW = 3
@@ -51,6 +52,7 @@ def link(
     from bisnesctl.terminal.output import escape
 
     deployment = usable_deployment()
+    _check_served(deployment.settings, company, phone)
     api = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
     output.say(f"waiting for the session of bot {phone} of company {company}")
     for step in session_linking.follow(api, company, phone, pairing_code):
@@ -62,6 +64,19 @@ def link(
             _print_code(step)
         else:
             output.say(escape(step.reason))
+
+
+def _check_served(settings: "Settings", company: str, phone: int) -> None:
+    """Raises `Conflict` if no process, here or on another machine, would start the session."""
+    from bisnesctl.bots import causes
+    from bisnesctl.database import postgres
+    from bisnesctl.processes.extras import switched_off
+
+    with postgres.command_connection(settings) as connection:
+        bots = causes.situations(connection).values()
+    if any(each.no_worker for each in bots if (each.company, each.phone, each.channel) == (company, phone, "wwebjs")):
+        step = switched_off("wwebjs", settings) or f"See `bisnesctl why {company}-{phone}`"
+        raise Conflict(f"no process starts the session of bot {phone} of company {company}. {step}")
 
 
 def _draw(step: "QrCode", company: str, phone: int) -> None:

@@ -7,6 +7,7 @@ the first answer was lost, sends one message.
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from flask import Blueprint, Response, abort, redirect, request, url_for
@@ -31,13 +32,15 @@ MAX_FILE_FORM = chats.MAX_FILE + 256 * kinds.KB
 FILE_KINDS = ("image", "video", "audio")
 #: Headers of the API's answer with a file that the browser gets.
 _FILE_HEADERS = ("Content-Type", "Content-Length", "Content-Disposition", "Content-Range", "Accept-Ranges")
+#: Makes the page that says why something was not sent, from the status, the reason and the name of the form.
+Failed = Callable[[int, str, str], Any]
 _FORM_NAME = re.compile(r"[0-9a-f]{32}")
-_ANSWER_PATH = re.compile(r"/ui/chats/[^/]+/[^/]+/answer")
+_FILE_PATH = re.compile(r"/ui/(?:chats/[^/]+/[^/]+/answer|sandbox/say)")
 
 
 def large_form(path: str) -> int | None:
     """Bytes of a form at this path, if it takes a file."""
-    return MAX_FILE_FORM if _ANSWER_PATH.fullmatch(path) else None
+    return MAX_FILE_FORM if _FILE_PATH.fullmatch(path) else None
 
 
 @pages.post("/chats/<company>/<chat>/answer")
@@ -46,6 +49,8 @@ def answer(company: str, chat: str) -> Any:
     """Send a text, or a file with the text as its caption."""
     place, file = chats.place(company, chat), request.files.get("file")
     text, fields = request.form.get("text", "").replace("\r\n", "\n").strip("\n"), _fields()
+    if reply := request.form.get("reply", ""):
+        fields["quotedMessageId"] = reply
     if file is None or not file.filename:
         if not text.strip():
             return chats.page(place, _phone(), 400, texts.text("chats.empty"), _typed())
@@ -96,21 +101,36 @@ def file(company: str, message: str) -> Any:
     return Response(found.chunks, found.status, headers, direct_passthrough=True)
 
 
-def _send(place: Place, kind: str, send: Callable[[ApiClient, str], SendAnswer], name: str = "") -> Any:
+def send_template(place: Place, fields: dict[str, Any], show: Failed) -> Any:
+    """Send a template with its components. `show`: makes the page if that fails."""
+    given = _fields() | fields
+    company, chat = place.company, place.chat
+    return _send(place, "template", lambda api, key: api.send(company, chat, "template", given, key), show=show)
+
+
+def _send(
+    place: Place, kind: str, send: Callable[[ApiClient, str], SendAnswer], name: str = "", show: Failed | None = None
+) -> Any:
     """Sends something once, and shows the chat; with the reason and what was typed if that fails."""
-    form_name = name or _form_name()
+    key = name or form_name()
     try:
-        sent = send(context().api(), f"dashboard-{form_name}")
+        sent = send(context().api(), f"dashboard-{key}")
     except BisnesError as error:
         is_conflict = isinstance(error, Refused) and error.code == ErrorCode.IDEMPOTENCY_CONFLICT.value
-        typed = {each: value for each, value in _typed().items() if each != "key" or not is_conflict}
         reason = texts.text("chats.sent_before") if is_conflict else str(error)
-        return chats.page(place, _phone(), 400 if isinstance(error, Refused) else 503, reason, typed)
+        show = show or partial(_show_chat, place)
+        # A reaction has no form that could be sent again; neither has one that was sent with another content.
+        status, is_over = 400 if isinstance(error, Refused) else 503, is_conflict or name != ""
+        return show(status, reason, chats.new_form_name() if is_over else key)
     if not sent.repeated:
         person = access.person().name
         about = {"chat": place.chat, "phone": _phone(), "message": sent.message_id}
         audit.record(context().settings, person, f"send {kind}", place.company, **about)
     return redirect(url_for("chats.show", company=place.company, chat=place.chat, phone=_phone()))
+
+
+def _show_chat(place: Place, status: int, reason: str, key: str) -> Any:
+    return chats.page(place, _phone(), status, reason, dict(_typed()) | {"key": key})
 
 
 def _fields() -> dict[str, Any]:
@@ -122,15 +142,16 @@ def _phone() -> int | None:
     return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
-def _form_name() -> str:
+def form_name() -> str:
+    """The name of the form that was sent, or a new one."""
     name = request.form.get("key", "")
     return name if _FORM_NAME.fullmatch(name) else chats.new_form_name()
 
 
 def _typed() -> Mapping[str, str]:
     """The typed values, and the name of the form: sent again, it sends one message even if the answer was lost."""
-    names_ = ("text", "template", "language", "variables")
-    return {name: request.form.get(name, "") for name in names_} | {"key": _form_name()}
+    names_ = ("text", "template", "language", "variables", "reply")
+    return {name: request.form.get(name, "") for name in names_} | {"key": form_name()}
 
 
 def _file(upload: FileStorage) -> tuple[str, Upload]:

@@ -1,6 +1,7 @@
 """The audit trail: who did what."""
 
 from typing import Any
+from uuid import UUID
 
 from flask import Blueprint, request
 
@@ -10,6 +11,7 @@ from bisnesctl.people.roles import Role
 from services.dashboard import rendering
 from services.dashboard.access import needs
 from services.dashboard.context import context
+from services.dashboard.destinations import following_page
 
 pages = Blueprint("audit", __name__)
 #: Records that a page shows.
@@ -21,5 +23,15 @@ PAGE_SIZE = 100
 def index() -> Any:
     """The newest records, of one person or about one thing."""
     who, what = (request.args.get(name, "").strip() or None for name in ("who", "what"))
-    found = reading.read(context().sources.deployment().settings, AuditFilter(who=who, what=what, limit=PAGE_SIZE))
-    return rendering.page("audit.html", trail=found, who=who or "", what=what or "")
+    wanted = AuditFilter(who=who, what=what, limit=PAGE_SIZE, before=_position(request.args.get("before", "")))
+    found = reading.read(context().sources.deployment().settings, wanted)
+    older = following_page("audit.index", before="{!r}_{}".format(*found.last)) if found.last else ""
+    return rendering.page("audit.html", trail=found, who=who or "", what=what or "", older=older)
+
+
+def _position(text: str) -> tuple[float, str] | None:
+    at, _, identity = text.partition("_")
+    try:
+        return float(at), str(UUID(identity))
+    except ValueError:
+        return None

@@ -1,11 +1,9 @@
 """Chats of both channels: the list, and one chat with its messages. `answers` has the forms by which people write."""
 
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from flask import Blueprint, abort, request
 
@@ -18,6 +16,8 @@ from services.api.messages.queries import Chat, Position, Row
 from services.api.messages.request_fields import InvalidChatId, normalise_chat_id
 from services.dashboard import access, rendering, texts
 from services.dashboard.access import needs
+from services.dashboard.chats import contacts, quotes
+from services.dashboard.chats.quotes import Quote, Reply
 from services.dashboard.context import context
 from services.dashboard.destinations import following_page
 from services.database.connection import Connection, DatabaseError, DatabaseUnavailable
@@ -33,38 +33,9 @@ MAX_FILE = 16 * MB
 #: Random bytes in the name of a form.
 FORM_BYTES = 16
 
-# The former system wrote some of these times in milliseconds, and left some out.
-_AT = """CASE WHEN jsonb_typeof(c.last_message -> 'timestamp') <> 'number' OR c.last_message IS NULL
-        THEN extract(epoch FROM c.updated_at)::float
-    WHEN (c.last_message ->> 'timestamp')::float > 1e11 THEN (c.last_message ->> 'timestamp')::float / 1000
-    ELSE (c.last_message ->> 'timestamp')::float END"""
-_LIST = f"""
-SELECT c.id::text, c.company_id, CASE WHEN split_part(c.chat_id, '@', 2) IN ('g.us', 'lid') THEN c.chat_id
-        ELSE substr(c.contact_id, length(c.company_id) + 2) END,
-    COALESCE(NULLIF(c.name, ''), c.contact_name), c.phone_index, c.last_message, COALESCE(c.unread_count, 0), a.at
-FROM contacts c CROSS JOIN LATERAL (SELECT COALESCE({_AT}, 0) AS at) a
-WHERE c.contact_id LIKE c.company_id || '-_%%' AND (%(company)s::text IS NULL OR c.company_id = %(company)s)
-    AND (%(wanted)s::text IS NULL OR c.name ILIKE %(wanted)s OR c.contact_name ILIKE %(wanted)s
-        OR substr(c.contact_id, length(c.company_id) + 2) LIKE %(number)s)
-    AND (%(at)s::float IS NULL OR (a.at, c.id) < (%(at)s, %(id)s::uuid))
-ORDER BY a.at DESC, c.id DESC LIMIT %(limit)s"""
 _NAME = """
 SELECT COALESCE(NULLIF(name, ''), contact_name), phone_index FROM contacts
 WHERE company_id = %(company)s AND contact_id = %(company)s || '-' || split_part(%(chat)s, '@', 1)"""
-
-
-@dataclass(frozen=True)
-class Contact:
-    """A row of the list."""
-
-    id: str
-    company: str
-    chat: str
-    name: str | None
-    phone: int | None
-    last: Mapping[str, Any]
-    unread: int
-    at: float
 
 
 @dataclass(frozen=True)
@@ -88,6 +59,9 @@ class Conversation:
     older: Position | None
     #: Whether anything may be sent now, and until when; None: the number has no such window.
     window: Row | None
+    #: The messages that others reply to, by the ids with which they name them, and the one that the person replies to.
+    quotes: Mapping[str, Quote]
+    reply: Reply | None
 
 
 @pages.get("/chats")
@@ -96,20 +70,11 @@ def index() -> Any:
     """The list, newest first; those of a number or a name if it is asked for."""
     company = access.company() or request.args.get("company", "").strip() or None
     wanted = request.args.get("q", "").strip()
-    digits = "".join(each for each in wanted if each.isdecimal())
-    at, after = _position(request.args.get("before", ""))
-    values = {
-        "company": company, "wanted": f"%{_literal(wanted)}%" if wanted else None, "at": at, "id": after,
-        "number": f"%{digits}%" if digits else None, "limit": LIST_SIZE + 1,
-    }  # fmt: skip
     with context().sources.connection() as connection:
-        found = [_contact(*row) for row in query(connection, _LIST, values)]
-    following = ""
-    if len(found) > LIST_SIZE:
-        last = found[LIST_SIZE - 1]
-        following = following_page("chats.index", before=f"{last.at!r}_{last.id}")
+        found = contacts.page(connection, company, wanted, request.args.get("before", ""), LIST_SIZE)
+    following = following_page("chats.index", before=found.following) if found.following else ""
     return rendering.page(
-        "chats.html", chats=found[:LIST_SIZE], wanted=wanted, company=company, following=following,
+        "chats.html", chats=found.contacts, wanted=wanted, company=company, following=following, looked=found.looked,
         other=_chat(wanted, company) if wanted and company else None,
     )  # fmt: skip
 
@@ -142,23 +107,23 @@ def page(
     where: Place, phone: int | None, status: int = 200, message: str = "", form: Mapping[str, str] | None = None
 ) -> Any:
     """The page of a chat. `message`: why something was not sent; `form`: what the person typed, which it keeps."""
-    found, problem = None, ""
+    found, problem, typed = None, "", {"key": new_form_name()} | dict(form or {})
+    reply = typed.get("reply") or request.args.get("reply", "")
     try:
         with context().sources.connection() as connection:
-            found = _conversation(connection, where, phone, _start())
+            found = _conversation(connection, where, phone, _start(), reply)
     except (DatabaseUnavailable, DatabaseError) as error:
         status, problem = 503, f"{texts.text('error.database')} {str(error).strip()}"
     if found is not None and not found.numbers:
         abort(404)
-    typed = {"key": new_form_name()} | dict(form or {})
     return rendering.page(
         "chat.html", status, place=where, found=found, problem=problem, message=message, form=typed,
         phone=(phone or 0) if found is None else found.phone, emoji=EMOJI, is_newest=not request.args.get("before"),
-        is_own=_is_own, link_of=_link, max_file=MAX_FILE,
+        is_own=_is_own, link_of=_link, max_file=MAX_FILE, can_be_quoted=quotes.can_be_quoted,
     )  # fmt: skip
 
 
-def _conversation(connection: Connection, where: Place, phone: int | None, start: Position) -> Conversation:
+def _conversation(connection: Connection, where: Place, phone: int | None, start: Position, reply: str) -> Conversation:
     numbers = store.find(connection, where.company)
     known = query(connection, _NAME, {"company": where.company, "chat": where.chat})
     name, last_phone = known[0] if known else (None, None)
@@ -166,14 +131,11 @@ def _conversation(connection: Connection, where: Place, phone: int | None, start
     indexes = [each.phone for each in numbers]
     candidates = [phone, *(each["phoneIndex"] for each in messages[:1]), last_phone, *indexes]
     chosen = next((each for each in candidates if each in indexes), 0)
-    window = queries.window(connection, Chat(where.company, where.chat, chosen))
-    return Conversation(name, numbers, chosen, messages[::-1], older, window)
-
-
-def _contact(
-    identity: str, company: str, chat: str, name: str | None, phone: int | None, last: Any, unread: int, at: float
-) -> Contact:
-    return Contact(identity, company, chat, name, phone, last if isinstance(last, dict) else {}, unread, at)
+    chat = Chat(where.company, where.chat, chosen)
+    window = queries.window(connection, chat)
+    quoted = quotes.of_messages(connection, where.company, messages)
+    replied = quotes.reply_to(connection, chat, reply, window is not None)
+    return Conversation(name, numbers, chosen, messages[::-1], older, window, quoted, replied)
 
 
 def _start() -> Position:
@@ -203,16 +165,3 @@ def _chat(text: str, company: str) -> str | None:
 
 def _phone(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() and len(text) < 10 else None
-
-
-def _position(text: str) -> tuple[float | None, str | None]:
-    """The time and the id of a row after which the next page begins."""
-    at, _, identity = text.partition("_")
-    try:
-        return float(at), str(UUID(identity))
-    except ValueError:
-        return None, None
-
-
-def _literal(text: str) -> str:
-    return re.sub(r"([\\%_])", r"\\\1", text)

@@ -28,19 +28,26 @@ WHERE external_id = %(id)s AND (%(company)s::text IS NULL OR company_id = %(comp
 _COMPANY = """
 SELECT company_id FROM outbox WHERE message_id = %(id)s::uuid
 UNION SELECT company_id FROM messages WHERE id = %(id)s::uuid OR message_id = %(id)s LIMIT 1"""
-# Ids are in the order of acceptance, so the newest are found without a sort, and no further back than this many.
-_SEARCHED = 1_000_000
-_SEARCH = f"""
-SELECT o.id, o.message_id::text, o.company_id, o.phone_index, o.chat_id, o.kind, o.status::text, o.error_code, o.error,
+#: Messages that a search looks at for a page.
+MAX_LOOK = 10_000
+# Their ids begin with the time of the request, so the newest are read from an index.
+_NEWEST = """
+SELECT * FROM outbox o
+WHERE (%(before)s::uuid IS NULL OR o.message_id < %(before)s::uuid) AND (%(chat)s::text IS NULL OR o.chat_id = %(chat)s
+    AND o.bot_id IN (SELECT id FROM phone_configs WHERE %(company)s::text IS NULL OR company_id = %(company)s))
+ORDER BY o.message_id DESC"""
+#: The SQL of a page.
+SEARCH = f"""
+SELECT o.message_id::text, o.company_id, o.phone_index, o.chat_id, o.kind, o.status::text, o.error_code, o.error,
     extract(epoch FROM o.accepted_at)::float
-FROM outbox o
-WHERE o.id > (SELECT COALESCE(max(id), 0) - {_SEARCHED} FROM outbox)
-    AND (%(before)s::bigint IS NULL OR o.id < %(before)s)
-    AND (%(company)s::text IS NULL OR o.company_id = %(company)s)
-    AND (%(chat)s::text IS NULL OR o.chat_id = %(chat)s) AND (%(status)s::text IS NULL OR o.status::text = %(status)s)
+FROM ({_NEWEST} LIMIT %(look)s) o
+WHERE (%(company)s::text IS NULL OR o.company_id = %(company)s)
+    AND (%(status)s::text IS NULL OR o.status::text = %(status)s)
     AND (%(code)s::text IS NULL OR o.error_code = %(code)s)
     AND (%(text)s::text IS NULL OR o.payload::text ILIKE '%%' || %(text)s || '%%')
-ORDER BY o.id DESC LIMIT %(limit)s"""
+ORDER BY o.message_id DESC LIMIT %(limit)s"""
+#: SQL of the last message that a page looked at, and the one behind it.
+END = f"SELECT message_id::text FROM ({_NEWEST} OFFSET %(look)s - 1 LIMIT 2) o"
 
 
 @pages.get("/messages")
@@ -58,16 +65,20 @@ def index() -> Any:
     wanted = {
         "company": company, "chat": values["chat"] and _chat(values["chat"]), "status": values["status"],
         "code": values["code"], "text": values["text"] and _literal(values["text"]),
-        "before": _number(values["before"]), "limit": PAGE_SIZE + 1,
+        "before": values["before"] if _UUID.fullmatch(values["before"] or "") else None, "limit": PAGE_SIZE + 1,
+        "look": MAX_LOOK,
     }  # fmt: skip
+    following, looked = "", 0
     with context().sources.connection() as connection:
-        rows = query(connection, _SEARCH, wanted)
-    following = ""
-    if len(rows) > PAGE_SIZE:
-        following = following_page("messages.index", before=rows[PAGE_SIZE - 1][0])
+        rows = query(connection, SEARCH, wanted)
+        if len(rows) > PAGE_SIZE:
+            following = following_page("messages.index", before=rows[PAGE_SIZE - 1][0])
+        elif len(end := query(connection, END, wanted)) > 1:
+            following, looked = following_page("messages.index", before=end[0][0]), MAX_LOOK
     return rendering.page(
-        "messages.html", rows=rows[:PAGE_SIZE], values=values, following=following, missing=missing, statuses=STATUSES
-    )
+        "messages.html", rows=rows[:PAGE_SIZE], values=values, following=following, looked=looked, missing=missing,
+        statuses=STATUSES,
+    )  # fmt: skip
 
 
 @pages.get("/messages/<name>")
@@ -116,7 +127,3 @@ def _chat(text: str) -> str:
 
 def _literal(text: str) -> str:
     return re.sub(r"([\\%_])", r"\\\1", text)
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() and len(text) < 19 else None

@@ -2,20 +2,29 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from flask import Blueprint, abort, redirect, request, url_for
+from werkzeug.datastructures import FileStorage
 
 from bisnesctl.bots import store, web_sessions
 from bisnesctl.bots.store import Bot
 from bisnesctl.bots.web_sessions import WebSession
-from bisnesctl.clients import sandbox_client
+from bisnesctl.clients import customer_messages, sandbox_client
+from bisnesctl.clients.api_client import Upload
 from bisnesctl.errors import BisnesError, NotRunning, UsageError
 from bisnesctl.people.roles import Role
+from services.api.messages import queries
+from services.api.messages.queries import Chat
+from services.api.messages.request_fields import InvalidChatId, normalise_chat_id
 from services.dashboard import access, audit, rendering, texts
 from services.dashboard.access import needs
+from services.dashboard.chats import quotes
 from services.dashboard.context import context
+from services.dashboard.pages.answers import MAX_FILE_FORM
+from services.dashboard.pages.chats import EMOJI, MAX_FILE
 from services.database.connection import DatabaseError
+from services.media import kinds, names
 
 pages = Blueprint("sandbox", __name__)
 #: The ways in which messages to Meta fail, with the rules of the simulator.
@@ -43,6 +52,12 @@ PAGE_FAILURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }  # fmt: skip
 #: Characters of a text that a rule looks for.
 MAX_MATCH = 200
+#: Fields of a form with the option that a customer chose.
+OPTIONS = ("button", "row")
+#: Messages of a customer's chat that its page shows.
+PAGE_SIZE = 30
+#: Makes the page that says why something was not done, from the status and the reason.
+Refused = Callable[[int, str], Any]
 
 
 @dataclass(frozen=True)
@@ -65,27 +80,35 @@ def index() -> Any:
     return _page()
 
 
-@pages.post("/sandbox/say")
+@pages.get("/sandbox/customer")
 @needs(Role.OPERATOR)
+def customer() -> Any:
+    """The chat of a customer with a number, as the customer sees it, and the forms to write into it."""
+    _port()
+    return _customer()
+
+
+@pages.post("/sandbox/say")
+@needs(Role.OPERATOR, max_form=MAX_FILE_FORM)
 def say() -> Any:
-    """Write to a number as a customer."""
-    port, form = _port(), request.form
+    """Write to a number as a customer: a text, a file, a reply, a reaction, a place, or an answer."""
+    port, form, upload = _port(), request.form, request.files.get("file")
     company, phone = _named(form.get("number", ""))
-    fields = {
-        "from": form.get("sender", "").strip(),
-        "name": form.get("name", "").strip(),
-        "text": form.get("text", ""),
-    }
+    sender, file = form.get("sender", "").strip(), _file(upload) if upload is not None and upload.filename else None
+    refused = _customer if "chat" in form else _page
 
     def send() -> None:
         with context().sources.connection() as connection:
             keys = context().sources.deployment().settings.decryption_keys
             recipient = sandbox_client.number_of(connection, company, phone, keys)
-        sandbox_client.say(port, recipient.web, fields | {"to": recipient.number})
+        fields = customer_messages.from_form(recipient.web, form)
+        fields |= {"to": recipient.number, "from": sender, "name": form.get("name", "").strip()}
+        sandbox_client.say(port, recipient.web, fields, file)
 
-    if not fields["text"].strip():
-        return _page(400, texts.text("sandbox.empty"))
-    return _change("say as a customer", send, number=form["number"], sender=fields["from"])
+    if file is None and not any(form.get(each, "").strip() for each in ("text", "message_id", "latitude", *OPTIONS)):
+        return refused(400, texts.text("sandbox.empty"))
+    target = url_for("sandbox.customer", number=form["number"], sender=sender) if "chat" in form else ""
+    return _change("say as a customer", send, refused, target, number=form["number"], sender=sender)
 
 
 @pages.post("/sandbox/scan")
@@ -157,13 +180,43 @@ def _named(name: str) -> tuple[str, int]:
     return (company, int(phone)) if company and phone.isdecimal() and len(phone) < 10 else abort(400)
 
 
-def _change(action: str, change: Callable[[], None], **arguments: str) -> Any:
+def _change(
+    action: str, change: Callable[[], None], refused: Refused | None = None, target: str = "", **arguments: str
+) -> Any:
+    """Changes something, and shows `target`. `refused`: makes the page if that fails; without both: the first page."""
     try:
         change()
     except BisnesError as error:
-        return _page(400 if isinstance(error, UsageError) else 503, str(error))
+        return (refused or _page)(400 if isinstance(error, UsageError) else 503, str(error))
     audit.record(context().settings, access.person().name, f"sandbox: {action}", **arguments)
-    return redirect(url_for("sandbox.index"))
+    return redirect(target or url_for("sandbox.index"))
+
+
+def _file(upload: FileStorage) -> Upload:
+    name = names.safe(upload.filename) or "file"
+    mime_type = kinds.normalise(upload.mimetype) or "application/octet-stream"
+    return Upload(name, cast(Any, upload.stream), mime_type)
+
+
+def _customer(status: int = 200, message: str = "") -> Any:
+    """The page of a customer's chat. `message`: why something was not sent."""
+    given = request.form or request.args
+    name, sender = given.get("number", ""), given.get("sender", "").strip()
+    company, phone = _named(name)
+    try:
+        chat = normalise_chat_id(sender, company)
+    except InvalidChatId:
+        return _page(400, texts.text("sandbox.no_customer"))
+    with context().sources.connection() as connection:
+        numbers = store.find(connection, company, phone) or abort(404)
+        found, _ = queries.page(connection, Chat(company, chat, phone), queries.START, PAGE_SIZE, "")
+        quoted = quotes.of_messages(connection, company, found)
+    chosen = given.get("reply_to", "")
+    reply = next((each for each in found if chosen and each["providerId"] == chosen), None)
+    return rendering.page(
+        "customer.html", status, name=name, number=numbers[0], sender=sender, chat=chat, company=company,
+        messages=found[::-1], quotes=quoted, reply=reply, message=message, emoji=EMOJI, max_file=MAX_FILE, form=given,
+    )  # fmt: skip
 
 
 def _page(status: int = 200, message: str = "") -> Any:

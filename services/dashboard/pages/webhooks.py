@@ -87,12 +87,14 @@ def _find(text: str) -> Webhook:
 
 def _change(webhook: Webhook, action: str, change: Callable[[ApiClient, str], object], **arguments: str) -> Any:
     """Changes something by the API, and shows the webhook again; with the reason if that fails."""
+    about = {"webhook": webhook["id"]} | arguments
+    settings, person = context().settings, access.person().name
     try:
         change(context().api(), webhook["id"])
     except BisnesError as error:
+        audit.record_failure(settings, person, action, str(error), webhook["company"], **about)
         return _page(webhook, 400 if isinstance(error, Refused) else 503, str(error))
-    about = {"webhook": webhook["id"]} | arguments
-    audit.record(context().settings, access.person().name, action, webhook["company"], **about)
+    audit.record(settings, person, action, webhook["company"], **about)
     return redirect(url_for("webhooks.show", webhook=webhook["id"]))
 
 

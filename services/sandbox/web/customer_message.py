@@ -28,6 +28,8 @@ class CustomerMessage(BaseModel):
     reply_to: str = Field("", description="the key of the message that this one answers")
     message_id: str = Field("", description="the message to react to, edit or revoke")
     emoji: str | None = Field(None, description="a reaction; empty: removes it")
+    button: str = Field("", description="the title of the button that was pressed")
+    button_id: str = Field("", description="its id")
     title: str = Field("", description="the title of a business's template (hsm) or list")
     footer: str = Field("", description="its footer")
     options: list[str] = Field([], description="the titles of its buttons or rows")
@@ -51,7 +53,9 @@ class CustomerMessage(BaseModel):
     @property
     def kind(self) -> str:
         """The kind of message, before a file is considered."""
-        return self.type or ("reaction" if self.emoji is not None else "text")
+        if self.type:
+            return self.type
+        return "reaction" if self.emoji is not None else "buttons_response" if self.button else "text"
 
     @property
     def customer(self) -> str:
@@ -84,7 +88,8 @@ def _message(posted: CustomerMessage, file: dict[str, Any] | None, n: int) -> di
     key = "_".join(["true" if posted.echo else "false", posted.chat_id, new_id(), *([author] if author else [])])
     return {
         "key": key, "pn": posted.shown_number, "chat": posted.chat_id, "author": author, "type": kind, "media": file,
-        "body": text if kind in ("chat", "hsm") else None, "caption": text if file and text else None,
+        "body": posted.button if kind == "buttons_response" else text if kind in ("chat", "hsm") else None,
+        "caption": text if file and text else None,
         "t": int(posted.timestamp or time.time()), "name": posted.name, "quoted": posted.reply_to or None,
         "mentions": [], "extra": _card(posted, kind, text) | (posted.content or {}),
     }  # fmt: skip
@@ -101,13 +106,15 @@ def _kind(posted: CustomerMessage, file: dict[str, Any] | None) -> str:
 
 
 def _card(posted: CustomerMessage, kind: str, text: str) -> dict[str, Any]:
-    """The attributes of a message that another business sent: a template with buttons, or a list."""
+    """The attributes of a pressed button, or of another business's message: a template with buttons, or a list."""
     if kind == "hsm":
         buttons = [
             {"index": n, "quickReplyButton": {"displayText": option, "id": option}}
             for n, option in enumerate(posted.options)
         ]
         return {"title": posted.title, "footer": posted.footer, "hydratedButtons": buttons}
+    if kind == "buttons_response":
+        return {"selectedButtonId": posted.button_id or posted.button}
     if kind == "list":
         rows = [{"rowId": option, "title": option, "description": ""} for option in posted.options]
         return {"list": {

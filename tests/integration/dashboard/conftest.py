@@ -64,7 +64,9 @@ def api(settings, environment, tmp_path, monkeypatch):
     """The API on the same database, with two companies and the operator's key in the settings of the dashboard."""
     add_company(settings.database_dsn)
     (tmp_path / "api").mkdir()
-    with serving(settings_for(settings.database_dsn, tmp_path / "api", MEDIA_PATH=str(tmp_path / "media"))) as url:
+    key = settings.encryption_key.get_secret_value()
+    own = settings_for(settings.database_dsn, tmp_path / "api", MEDIA_PATH=str(tmp_path / "media"), ENCRYPTION_KEY=key)
+    with serving(own) as url:
         port = url.rpartition(":")[2]
         environment(DATABASE_URL=settings.database_dsn, API_PORT=port, OPERATOR_KEY=OPERATOR_KEY)
         yield url

@@ -274,6 +274,89 @@ def test_a_reaction_is_sent_once_for_each_state_that_was_seen(operator, rows, re
     assert operator.post(f"{PAGE}/reaction", **form | {"message": str(uuid4())}).status_code == 400
 
 
+@pytest.fixture
+def known(rows):
+    """Stores a message that the provider has, of either side; returns its id."""
+
+    def store(text="Where is my order?", from_me=False, external=None, phone=0, at=None, chat=CHAT, **columns):
+        message, external = str(uuid4()), external or f"wamid.{uuid4().hex}"
+        values = {
+            "id": message, "message_id": external, "company_id": COMPANY, "contact_id": f"{COMPANY}-{chat}",
+            "chat_id": f"{chat}@c.us", "content": text, "message_type": "text", "from_me": from_me,
+            "direction": "outbound" if from_me else "inbound", "author": None if from_me else "Aina",
+            "status": "sent" if from_me else "received", "phone_index": phone, "external_id": external,
+        } | columns  # fmt: skip
+        names = ", ".join(values)
+        rows(
+            f"INSERT INTO messages ({names}, timestamp) VALUES ({', '.join(['%s'] * len(values))},"
+            " COALESCE(to_timestamp(%s), now()))", (*values.values(), at),
+        )  # fmt: skip
+        return message
+
+    return store
+
+
+@pytest.mark.parametrize("channel", ["meta_direct", "wwebjs"])
+@pytest.mark.parametrize("from_me", [False, True])
+def test_a_message_is_replied_to(operator, rows, known, channel, from_me):
+    rows("UPDATE phone_configs SET connection_type = %s WHERE company_id = %s", (channel, COMPANY))
+    message = known(from_me=from_me)
+    assert f"reply={message}#answer" in operator.text(PAGE)
+    page = operator.text(f"{PAGE}?phone=0&reply={message}")
+    assert "Reply to this message:" in page
+    assert page.count("Where is my order?") == 2
+    name = re.search(r'name="key" value="([0-9a-f]+)"', page).group(1)
+    for _ in range(2):
+        answer = operator.post(f"{PAGE}/answer", key=name, phone="0", text="It is on its way.", reply=message)
+        assert answer.location == f"{PAGE}?phone=0"
+    ((kind, payload, _, _),) = outbox(rows)
+    ((external,),) = rows("SELECT external_id FROM messages WHERE id = %s", (message,))
+    assert (kind, payload["quoted_provider_id"]) == ("text", external)
+    assert f'<blockquote dir="auto"><a href="#m-{message}">' in operator.text(PAGE)
+
+
+def test_a_file_replies_to_a_message_too(operator, rows, known):
+    message = known()
+    form = {"file": (io.BytesIO(PNG), "photo.png", "image/png"), "phone": "0", "reply": message}
+    assert operator.post(f"{PAGE}/answer", key=operator.form_name(PAGE), **form).status_code == 302
+    ((kind, payload, _, _),) = outbox(rows)
+    assert (kind, payload["quotedMessageId"]) == ("image", message)
+
+
+def test_what_cannot_be_quoted_is_said(operator, rows, known, settings):
+    deleted, own, other = known(status="revoked"), known(phone=1), known(chat="60111111111")
+    page = operator.text(PAGE)
+    assert f"reply={deleted}" not in page
+    assert f"phone=1&reply={own}#answer" in page
+    for message, phone, expected in (
+        (deleted, 0, "cannot be quoted"), (own, 0, "another number of the company"), (other, 0, "no such message"),
+        (str(uuid4()), 0, "no such message"), ("x", 0, "no such message"), (known(at=1_600_000_000.0), 0, "30 days"),
+    ):  # fmt: skip
+        assert expected in operator.text(f"{PAGE}?phone={phone}&reply={message}"), expected
+    assert "A template cannot quote a message." in operator.text(f"{PAGE}?reply={own}")
+    answer = operator.post(f"{PAGE}/answer", phone="0", text="Hello", reply=str(uuid4()))
+    assert answer.status_code == 400
+    assert "has no message with the id" in answer.text
+    assert ">\nHello</textarea>" in answer.text
+    assert outbox(rows) == []
+    rows("UPDATE phone_configs SET connection_type = 'wwebjs' WHERE company_id = %s", (COMPANY,))
+    page = operator.text(f"{PAGE}?reply={known(at=1_600_000_000.0)}")
+    assert "30 days" not in page
+    assert "WhatsApp Web has no templates" in page
+
+
+def test_quotes_are_shown_with_what_they_quote(operator, rows, known):
+    old = known("<b>an old question</b>", external="wamid.old", at=1_500_000_000.0)
+    for n in range(60):
+        known(f"text {n}", at=1_700_000_000.0 + n)
+    known("the answer", from_me=True, quoted_message=json.dumps({"id": "wamid.old"}))
+    known("to nothing", quoted_message=json.dumps({"id": "wamid.unknown"}))
+    page = operator.get(PAGE).text
+    assert old not in page.partition("<blockquote")[0]
+    assert "&lt;b&gt;an old question" in page
+    assert "A message that is not known here" in page
+
+
 def test_the_live_part_does_not_change_by_itself(signed_in, api, received, window):
     received()
     window("1 hour")

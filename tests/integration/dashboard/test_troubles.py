@@ -6,10 +6,11 @@ import pytest
 
 from bisnesctl.people.roles import Role
 from bisnesctl.views.overview import ProcessRow
-from services.dashboard import findings
+from services.dashboard import findings, texts
 from services.dashboard.findings import overview
 from services.database.connection import DatabaseUnavailable
 
+WELL = texts.catalogue("en")["overview.well"]
 #: Pages that need PostgreSQL.
 NEEDY = (
     "/numbers",
@@ -52,7 +53,7 @@ def test_each_page_says_why_and_what_to_type(signed_in, no_database):
         answer = visitor.get(f"/ui{page}")
         assert answer.status_code == 503, page
         assert "PostgreSQL does not answer, and this page needs it." in answer.text, page
-        assert "What to type: <code>bisnesctl doctor</code>" in answer.text, page
+        assert "type: <code>bisnesctl doctor</code>" in answer.text, page
         assert "Traceback" not in answer.text
     page = visitor.get("/ui/messages").text
     assert "<h1>Messages</h1>" in page
@@ -81,14 +82,14 @@ def test_a_database_that_is_older_than_the_release_needs_migrations(signed_in, r
     assert "<code>bisnesctl migrate</code>" in answer.text
 
 
-def test_what_was_stopped_on_purpose_is_not_well(app, signed_in, monkeypatch):
+def test_a_process_that_was_stopped_on_purpose_is_named(app, signed_in, monkeypatch):
     visitor, well = signed_in(Role.VIEWER), process("api-0", "healthy", "")
     with_processes(app, monkeypatch, well, process("bot", "stopped", ""))
-    assert "Everything is well." in visitor.text("/ui/")
+    assert WELL in visitor.text("/ui/")
     stopped = process("redis", "stopped", "on purpose by aisha; `bisnesctl start redis` starts it")
     with_processes(app, monkeypatch, well, stopped)
     page = visitor.get("/ui/").text
-    assert "Everything is well." not in page
+    assert WELL not in page
     assert "one process was stopped on purpose" in page
     assert "on purpose by aisha; <code>bisnesctl start redis</code> starts it" in page
     with_processes(app, monkeypatch, process("api-0", "failing", "it was killed by <SIGKILL>"), stopped)

@@ -4,11 +4,14 @@ import re
 from uuid import uuid4
 
 import pytest
+import requests
 
-from bisnesctl.audit import delivery, reading
+from bisnesctl.audit import delivery, reading, recorded_calls, trail
 from bisnesctl.audit.store import AuditFilter
 from bisnesctl.people.roles import Role
-from tests.support.api import COMPANY, OTHER
+from bisnesctl.settings import load
+from tests.support.api import COMPANY, OPERATOR_KEY, OTHER
+from tests.support.waiting import HANG_SECONDS
 
 URL = "https://user:hunter2@example.com/hooks/a1B2c3D4e5F6g7H8i9?token=opensesame"
 
@@ -58,6 +61,34 @@ def delivered(rows):
 def audit(settings, who):
     delivery.deliver(settings)
     return [(each["action"], each["company"]) for each in reading.read(settings, AuditFilter(who=who)).records]
+
+
+def of_api(tmp_path):
+    """The actions that the API recorded under the names of keys."""
+    return [record.action for _, record in trail.waiting(load(tmp_path / "api" / ".env").home)]
+
+
+def test_an_action_is_one_record_with_the_name_of_the_person(signed_in, webhook, delivered, settings, tmp_path):
+    name, quiet = webhook(), webhook(active=False)
+    event, operator = delivered(name), signed_in(Role.OPERATOR, COMPANY, "aisha")
+    operator.post(f"/ui/webhooks/{name}/replay", event=event)
+    operator.post(f"/ui/webhooks/{name}/test")
+    operator.post(f"/ui/webhooks/{quiet}/test")  # which is refused
+    delivery.deliver(settings)
+    found = reading.read(settings, AuditFilter()).records
+    assert [(each["action"], each["actor"], each["outcome"]) for each in found] == [
+        ("test webhook", "aisha", "failed"), ("test webhook", "aisha", "ok"), ("replay event", "aisha", "ok")
+    ]  # fmt: skip
+    assert [each["arguments"]["webhook"] for each in found] == [quiet, name, name]
+    assert of_api(tmp_path) == []
+
+
+@pytest.mark.parametrize("proof", ["", "1", "0" * 64, "\u00e9"])
+def test_a_call_of_others_is_recorded_whatever_it_says(api, webhook, tmp_path, proof):
+    headers = {"X-Api-Key": OPERATOR_KEY, recorded_calls.HEADER: proof.encode().decode("latin-1")}
+    answer = requests.post(f"{api}/api/webhooks/{webhook()}/test", headers=headers, timeout=HANG_SECONDS)
+    assert answer.status_code == 202
+    assert len(of_api(tmp_path)) == 1
 
 
 def test_the_lists_show_no_secret(signed_in, webhook, delivered, rows):

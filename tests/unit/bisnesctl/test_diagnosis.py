@@ -191,6 +191,14 @@ def test_the_causes_of_a_bot(fields, about, lasts, text, following, command):
     assert list(causes_of(bot(**fields))) == [Cause(about, lasts, text, following, command)]
 
 
+def test_nobody_starts_a_session_whose_channel_has_no_process():
+    stopped = bot(session=replace(SESSION, state="STOPPED"), channel="wwebjs", no_worker=True)
+    assert list(causes_of(stopped)) == [
+        Cause("session", False, "its session is stopped", "", None),
+        Cause("process", True, "no process of wwebjs is running", "", "bisnesctl status"),
+    ]
+
+
 def test_a_bot_that_sends_has_no_cause():
     assert list(causes_of(bot(session=SESSION))) == []
 

@@ -19,6 +19,8 @@ from services.sandbox.meta.request_fields import GraphError, check_product, requ
 CODE_LIFE_SECONDS = 30
 #: How long a receiver of webhooks may take to answer the challenge.
 CHALLENGE_TIMEOUT_SECONDS = 5
+#: Templates on a page of 360dialog's list, if the request does not say.
+DIALOG360_PAGE_SIZE = 1000
 #: The scope that a token needs to send messages.
 MESSAGING_SCOPE = "whatsapp_business_messaging"
 #: The scopes of tokens without facts.
@@ -150,6 +152,19 @@ class Management:
                 elements.append((template.key, select_of_template(facts, query.get("fields"))))
         page = page_of(sorted(elements, key=lambda element: element[0]), query, url)
         return page | _summary(query.get("summary"), elements)
+
+    def dialog360_templates(self, query: Mapping[str, str]) -> Facts:
+        """The same, as 360dialog lists them: all, by an offset. Raises `GraphError`."""
+        try:
+            offset, limit = int(query.get("offset", "0")), int(query.get("limit", str(DIALOG360_PAGE_SIZE)))
+        except ValueError:
+            raise GraphError(100, "offset and limit must be numbers") from None
+        found = sorted(templates.catalogue(self._registry), key=lambda each: each.key)
+        page = [each.described() for each in found[max(offset, 0) :][: max(limit, 0)]]
+        return {
+            "count": len(page), "limit": limit, "offset": offset, "total": len(found),
+            "waba_templates": [each | {"status": each["status"].lower()} for each in page],
+        }  # fmt: skip
 
     def debug_token(self, token: str) -> Facts:
         """The scopes of a token, and when it expires; 0: never."""

@@ -103,6 +103,11 @@ def _add_settings(dialog: Blueprint, simulator: Simulator) -> None:
         number = _number(simulator)
         return respond(simulator.call("management", request.path, lambda: simulator.management.health_of(number)))
 
+    @dialog.get("/v1/configs/templates")
+    def templates() -> Response:
+        _number(simulator)
+        return respond(simulator.call("templates", "", lambda: simulator.management.dialog360_templates(request.args)))
+
     @dialog.get("/v1/configs/webhook")
     def webhook() -> Response:
         number = _number(simulator)
