@@ -118,7 +118,7 @@ def test_a_search_that_finds_little_continues_where_it_ended(signed_in, rows, mo
 
 
 def plans(connection, statement, values):
-    """The plan of a statement if it need not sort, whatever the statistics of small tables say."""
+    """The plan of a statement if it need not sort, regardless of the statistics of small tables."""
     with connection.cursor() as cursor:
         cursor.execute("SET enable_sort = off; SET enable_seqscan = off; SET enable_bitmapscan = off")
         cursor.execute(f"EXPLAIN {statement}", values)
