@@ -205,8 +205,10 @@ def _summary(begun: "Start") -> Iterator[str]:
     deployment = begun.deployment
     if not begun.started and begun.child is None:
         yield "everything runs already and is healthy"
-    apis = [each for each in deployment.active() if each.program.kind is Kind.API]
-    where = f"API [b]{apis[0].url}[/], documented at /openapi/swagger; " if apis else ""
+    kinds = {each.program.kind: each for each in reversed(deployment.active())}
+    where = f"API [b]{kinds[Kind.API].url}[/], documented at /openapi/swagger; " if Kind.API in kinds else ""
+    if Kind.DASHBOARD in kinds:
+        where += f"dashboard [b]{deployment.settings.dashboard_address}[/]; "
     sandbox = " in the sandbox" if deployment.settings.sandbox else ""
     yield f"running{sandbox} ({begun.mode}): {where}`bisnesctl status`, `bisnesctl logs -f`, `bisnesctl stop`"
     processes = deployment.processes()

@@ -55,7 +55,7 @@ class ProcessRow:
     #: How often it ended by itself since it was stopped or restarted on purpose.
     restarts: int
     reason: str
-    #: api, meta, wwebjs, sessions, events or infrastructure.
+    #: api, wwebjs, sessions, meta, events, dashboard or infrastructure.
     kind: str = Kind.INFRASTRUCTURE.value
     #: running or stopped.
     wanted: str = "running"

@@ -43,7 +43,7 @@ READING = {
 SCREENS = {"bisnesctl monit": r"api-0"}
 #: Each command of the page that changes what runs, in an order that makes sense → an expression of its output.
 CHANGING = {
-    "bisnesctl start --multiprocess": r"running",
+    "bisnesctl start --multiprocess": r"running.* dashboard http://.*/ui",
     "bisnesctl start --multiprocess --sandbox": r"running",
     "bisnesctl stop bisnesgpt-meta": r"stopped .*meta-worker-1",
     "bisnesctl start bisnesgpt-meta": r"started .*meta-worker-1",

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from bisnesctl.__main__ import main
 from bisnesctl.cli.app import selection_of
 from bisnesctl.errors import UsageError
 from bisnesctl.processes.deployment import SessionProgram
 from bisnesctl.processes.selection import Selection, in_mode, resolve, select
-from bisnesctl.processes.topology import Instance, Mode, expand, instance_of, program
+from bisnesctl.processes.topology import Instance, Kind, Mode, expand, instance_of, program
 from tests.support.processes.servers import settings_in
 
 STATES = {"api-0": "healthy", "api-1": "failed", "meta": "stopped", "wwebjs-session-0128-2": "degraded"}
@@ -50,7 +51,7 @@ def test_everything_with_a_process_is_running(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("selectors", "listed"),
     [
-        ({"kinds": ["sesions"]}, "unknown kind sesions, did you mean sessions? There are: api, meta, wwebjs, sessions"),
+        ({"kinds": ["sesions"]}, "unknown kind sesions, did you mean sessions? There are: api, wwebjs, sessions, meta"),
         ({"states": ["online"]}, "unknown state online. There are: running, healthy"),
         ({"companies": ["0129"]}, "unknown company 0129, did you mean 0128? There are: 0128, shop é"),
         ({"bots": ["0128-1"]}, "unknown bot 0128-1, did you mean 0128-"),
@@ -131,3 +132,10 @@ def test_only_some_programs_are_not_the_sessions_unless_the_channel_is_named(tmp
     assert "session" not in names(in_mode(found, Mode.MULTIPROCESS, ["api"]))
     assert names(in_mode(found, Mode.MULTIPROCESS, ["wwebjs"]))[-3:] == ["wwebjs", "alerts", "session"]
     assert "session" in names(in_mode(found, Mode.LEGACY))
+
+
+def test_the_help_lists_all_kinds(capsys):
+    main(["status", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    *kinds, last = Kind
+    assert f"Only {', '.join(kinds)} or {last}." in shown
