@@ -101,7 +101,9 @@ Bots = Annotated[
 ]
 Kinds = Annotated[
     list[str] | None,
-    typer.Option("--kind", metavar="KIND", help="Only api, wwebjs, sessions, meta, events, dashboard or infrastructure."),
+    typer.Option(
+        "--kind", metavar="KIND", help="Only api, wwebjs, sessions, meta, events, dashboard or infrastructure."
+    ),
 ]
 States = Annotated[
     list[str] | None,
