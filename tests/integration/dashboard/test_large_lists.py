@@ -118,17 +118,16 @@ def test_a_search_that_finds_little_continues_where_it_ended(signed_in, rows, mo
 
 
 def plans(connection, statement, values):
-    """The plan of a statement if it need not sort, regardless of the statistics of small tables."""
+    """The plan of a statement for a large table: it sorts, or reads a whole table, only if no index has the order."""
     with connection.cursor() as cursor:
-        cursor.execute("SET enable_sort = off; SET enable_seqscan = off; SET enable_bitmapscan = off")
+        cursor.execute("SET enable_sort = off; SET enable_bitmapscan = off; SET enable_seqscan = off")
         cursor.execute(f"EXPLAIN {statement}", values)
         return "\n".join(line for (line,) in cursor.fetchall())
 
 
 @pytest.mark.parametrize("company", [None, "0128"])
 @pytest.mark.parametrize("wanted", [None, "%Aina%"])
-def test_a_page_of_chats_is_read_from_an_index(rows, settings, company, wanted):
-    rows(_CONTACTS)
+def test_a_page_of_chats_is_read_from_an_index(settings, company, wanted):
     values = {
         "company": company, "wanted": wanted, "number": None, "at": 1_700_000_500.0, "limit": 51, "look": 150,
         "id": "00000000-0000-0000-0000-000000000000",
