@@ -1,15 +1,22 @@
 """Takes the pictures of the dashboard's main pages. `scripts/screenshots` runs it.
 
 The deployment is a real one in the sandbox. Its past is invented: figures of a week, and some messages that failed.
+With `--troubles`, pictures of all pages are taken while something is wrong, for somebody who looks at them.
 """
 
+import argparse
 import base64
+import contextlib
 import socket
-import sys
 import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bisnesctl.series import metrics
+from tests.support import dashboard
 from tests.support.browser import PageBrowser, page_browser
 from tests.support.deployment import Deployment
 from tests.support.waiting import wait_until
@@ -24,9 +31,15 @@ PAGES = {
 }  # fmt: skip
 #: Width and height in CSS pixels.
 SIZES = {"desktop": (1024, 600), "phone": (360, 560)}
+#: The sizes, and whether the colours are dark, of the documentation's pictures and of those of troubles.
+LOOKS = [(size, is_dark) for size in SIZES for is_dark in (False, True)]
+TROUBLE_LOOKS = [("desktop", False), ("phone", True)]
+#: Height of a picture of a whole page, at most.
+MAX_HEIGHT = 2400
 #: Companies with a number each.
 COMPANIES = ("0100", "0128", "0211", "0345")
-PASSWORD = "correct horse battery"
+#: Seconds in which a process is killed again and again before pictures are taken.
+CRASHES_SECONDS = 20.0
 
 # Counters of a week that grow with the time of day, and gauges that follow them.
 _PAST = f"""
@@ -56,18 +69,29 @@ SELECT process, metric, value, 'gauge', at, metadata FROM total, LATERAL (VALUES
 
 
 def main() -> None:
-    """Takes all of them into a folder, the only argument."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    """Takes all of them."""
+    parser = argparse.ArgumentParser(prog="scripts/screenshots", description="Takes the pictures of the dashboard.")
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="default: docs/images/dashboard")
+    parser.add_argument("--troubles", action="store_true", help="all pages, in each of several troubles")
+    chosen = parser.parse_args()
+    if chosen.troubles and chosen.folder == FOLDER:
+        parser.error("--troubles needs a folder: its pictures are not those of the documentation")
+    chosen.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home:
+        instances = "1" if chosen.troubles else "2"
         deployment = Deployment(
-            Path(home), ENABLE_DASHBOARD="true", ENABLE_WWEBJS="false", API_INSTANCES="2", META_INSTANCES="2"
-        )
+            Path(home), ENABLE_DASHBOARD="true", ENABLE_WWEBJS="false", API_INSTANCES=instances,
+            META_INSTANCES=instances,
+        )  # fmt: skip
         try:
             fill(deployment)
             with page_browser() as browser:
-                sign_in(browser, deployment)
-                take(browser, deployment, folder)
+                link = dashboard.invite(deployment, "aisha", "administrator")
+                dashboard.accept_and_sign_in(browser, link, "aisha")
+                if chosen.troubles:
+                    take_troubles(browser, deployment, chosen.folder)
+                else:
+                    take(browser, deployment, PAGES, chosen.folder)
         finally:
             deployment.close()
 
@@ -85,29 +109,77 @@ def fill(deployment: Deployment) -> None:
     deployment.rows(_PAST)
 
 
-def sign_in(browser: PageBrowser, deployment: Deployment) -> None:
-    """Invites a person and signs in."""
-    browser.open(deployment.run("users", "add", "aisha", "--role", "administrator").stdout.strip())
-    browser.fill(password=PASSWORD, again=PASSWORD)
-    browser.submit()
-    browser.fill(name="aisha", password=PASSWORD)
-    browser.submit()
-    browser.find("header.top nav")
+def take_troubles(browser: PageBrowser, deployment: Deployment, folder: Path) -> None:
+    """Takes the pictures of all pages in each trouble."""
+    pages = {page.strip("/").replace("/", "-") or "overview": page for page in dashboard.PAGES}
+    troubles: Mapping[str, AbstractContextManager[None]] = {
+        "many": many_rows(deployment), "api": crashing(deployment, "api-0"),
+        "redis": stopped(deployment, "redis"), "postgres": stopped(deployment, "postgres"),
+    }  # fmt: skip
+    for name, trouble in troubles.items():
+        with trouble:
+            take(browser, deployment, pages, folder, f"{name}-")
 
 
-def take(browser: PageBrowser, deployment: Deployment, folder: Path) -> None:
+@contextlib.contextmanager
+def many_rows(deployment: Deployment) -> Iterator[None]:
+    """50 numbers of WhatsApp Web, 10,000 messages that failed, and as many events. They stay."""
+    for statement in (dashboard.MANY_NUMBERS, dashboard.MANY_FAILED, dashboard.MANY_EVENTS):
+        deployment.rows(statement)
+    yield
+
+
+@contextlib.contextmanager
+def stopped(deployment: Deployment, program: str) -> Iterator[None]:
+    """A program that an operator stopped."""
+    deployment.run("stop", program, "--yes")
+    yield
+    deployment.run("start", program)
+
+
+@contextlib.contextmanager
+def crashing(deployment: Deployment, process: str) -> Iterator[None]:
+    """A process that dies soon after each start."""
+    ended = threading.Event()
+
+    def kill() -> None:
+        while not ended.wait(0.5):
+            deployment.kill(process)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    time.sleep(CRASHES_SECONDS)
+    yield
+    ended.set()
+    thread.join()
+    deployment.run("start", process, check=False)
+
+
+def take(
+    browser: PageBrowser, deployment: Deployment, pages: Mapping[str, str], folder: Path, prefix: str = ""
+) -> None:
     """Takes one picture of each page, size and colour scheme."""
     address = f"http://127.0.0.1:{deployment.settings.dashboard_port}/ui"
-    for name, page in PAGES.items():
-        for size, (width, height) in SIZES.items():
-            for is_dark in (False, True):
-                browser.set_size(width, height, is_dark)
-                browser.open(address + page)
-                browser.find("main h1")
-                shot = browser.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-                file = folder / f"{name}-{size}-{'dark' if is_dark else 'light'}.png"
-                file.write_bytes(base64.b64decode(shot["data"]))
-                print(f"{file.stat().st_size >> 10:5} KiB  {file}", flush=True)
+    for name, page in pages.items():
+        for size, is_dark in TROUBLE_LOOKS if prefix else LOOKS:
+            browser.set_size(*SIZES[size], is_dark)
+            begun = time.monotonic()
+            browser.open(address + page)
+            browser.find("main h1")
+            took = time.monotonic() - begun
+            file = folder / f"{prefix}{name}-{size}-{'dark' if is_dark else 'light'}.png"
+            file.write_bytes(picture(browser, is_whole=bool(prefix)))
+            print(f"{file.stat().st_size >> 10:5} KiB {took:6.1f} s  {file}", flush=True)
+
+
+def picture(browser: PageBrowser, is_whole: bool) -> bytes:
+    """The page as a person sees it, or all of it."""
+    options: dict[str, object] = {"format": "png"}
+    if is_whole:
+        size = browser.driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
+        area = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], MAX_HEIGHT), "scale": 1}
+        options |= {"captureBeyondViewport": True, "clip": area}
+    return base64.b64decode(browser.driver.execute_cdp_cmd("Page.captureScreenshot", options)["data"])
 
 
 if __name__ == "__main__":

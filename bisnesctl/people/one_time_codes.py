@@ -1,6 +1,7 @@
 """One-time codes of an authenticator app (TOTP, RFC 6238): six digits that change every 30 seconds."""
 
 import hmac
+import re
 import time
 
 import pyotp
@@ -11,11 +12,17 @@ PERIOD_SECONDS = 30
 TOLERANCE = 1
 #: The name that the app shows beside the person's.
 ISSUER = "bisnesctl"
+_SECRET = re.compile(r"[A-Z2-7]{32}")
 
 
 def new_secret() -> str:
     """A new secret, in base32."""
     return pyotp.random_base32()
+
+
+def is_secret(text: str) -> bool:
+    """Whether a text is a secret as `new_secret` makes it."""
+    return _SECRET.fullmatch(text) is not None
 
 
 def address(secret: str, name: str) -> str:

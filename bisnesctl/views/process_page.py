@@ -26,7 +26,7 @@ from bisnesctl.processes.topology import Instance, memory_limit
 from bisnesctl.settings import Settings
 from bisnesctl.views import process_roles
 from bisnesctl.views.drift import Drift
-from bisnesctl.views.overview import ProcessRow, overview
+from bisnesctl.views.overview import Overview, ProcessRow, overview
 
 #: Events, log lines and parts of the restart history that are shown, at most.
 MAX_EVENTS, MAX_LINES, MAX_HISTORY = 10, 10, 10
@@ -123,9 +123,9 @@ class ProcessPage:
     unseen: list[str] = field(default_factory=list)
 
 
-def describe(deployment: Deployment, instances: Sequence[Instance]) -> list[ProcessPage]:
-    """The pages of these instances, which supervisord or the settings have."""
-    found = overview(deployment)
+def describe(deployment: Deployment, instances: Sequence[Instance], known: Overview | None = None) -> list[ProcessPage]:
+    """The pages of these instances, which supervisord or the settings have. `known`: the overview of a moment ago."""
+    found = known or overview(deployment)
     rows = {each.name: each for each in found.processes}
     seen = [f"what waits, and events before the guard's files: {found.database_unavailable}"]
     unseen = seen if found.database_unavailable else []

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Flask, current_app, g, request
-from werkzeug.exceptions import Forbidden
+from werkzeug.exceptions import BadRequest, Forbidden
 from werkzeug.wrappers import Response as AnyResponse
 
 from bisnesctl.people.roles import Role
@@ -106,6 +106,8 @@ def attach(app: Flask, store: PeopleStore) -> None:
             request.max_content_length = access.max_form
         if request.method in _CHANGING and not _has_csrf_token(token):
             raise Forbidden("the form is older than the sign-in: open the page again")
+        if request.method in _CHANGING and any("\0" in each for each in request.form.values()):
+            raise BadRequest  # PostgreSQL knows no such text
 
 
 def person() -> Person:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bisnesctl.people.roles import Role
 from bisnesctl.processes.scales import SCALABLE
@@ -13,6 +13,8 @@ _MESSAGE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECAS
 _LETTER = re.compile(r"[0-9a-f-]{36}|[0-9]{1,18}|evt_[0-9A-Za-z_]{1,60}", re.IGNORECASE)
 _SCALE = re.compile(rf"({'|'.join(row.name for row in SCALABLE)})=(\d{{1,3}}|default)")
 _ROLLOUT = re.compile(r"rollout")
+_PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
+_STEPS = re.compile(r"[0-9][0-9.%:, a-z]{0,199}")
 _ALERT = re.compile(r"[a-z_*]{1,60}(\[[^\]\n]{0,80}\])?")
 
 
@@ -20,11 +22,31 @@ _ALERT = re.compile(r"[a-z_*]{1,60}(\[[^\]\n]{0,80}\])?")
 class Field:
     """A value that a person may give."""
 
-    #: The option of the command.
+    #: The option of the command; without dashes, a value of its own, which must be given.
     option: str
     #: The key of its label among the texts.
     label: str
     default: str = ""
+    #: The form of a value; None: any text.
+    form: re.Pattern[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the field in a form."""
+        return self.option.removeprefix("--")
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it must be given."""
+        return self.name == self.option
+
+    def words(self, value: str) -> list[str] | None:
+        """The words of the command for a value; None if the value does not have its form."""
+        if not value:
+            return None if self.is_required else []
+        if not value.isprintable() or not (self.form is None or self.form.fullmatch(value)):
+            return None
+        return [value] if self.is_required else [f"{self.option}={value}"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +63,8 @@ class Action:
     consent: tuple[str, ...] = ("--yes",)
     #: Whether `--dry-run` says what it would do.
     has_preview: bool = True
+    #: The words of another command that says it.
+    preview: tuple[str, ...] = ()
     fields: tuple[Field, ...] = ()
     role: Role = Role.OPERATOR
     #: Whether the people of one company may do it to what is the company's.
@@ -64,6 +88,10 @@ def _process(verb: str) -> Action:
 
 def _rollout(cost: str, *words: str) -> Action:
     return Action("rollout", _ROLLOUT, lambda _: ["rollout", *words], (), False, cost=f"rollout.cost_{cost}")
+
+
+def _new_rollout(field: Field, *words: str) -> Action:
+    return replace(_rollout("advance", *words), preview=("rollout", "plan"), fields=(field,))
 
 
 _REASON = Field("--reason", "actions.reason")
@@ -91,9 +119,13 @@ ACTIONS: Mapping[str, Action] = {
     "retry-letter": Action("letter", _LETTER, lambda letter: ["dead-letters", "retry", letter], (), company=True),
     "silence": Action(
         "alert", _ALERT, lambda alert: ["alerts", "silence", alert], (), False,
-        (_REASON, Field("--for", "actions.for", "2h")),
+        fields=(_REASON, Field("--for", "actions.for", "2h")),
     ),
     "unsilence": Action("alert", _ALERT, lambda alert: ["alerts", "unsilence", alert], (), False),
+    "begin": _new_rollout(Field("--percent", "rollout.percent", "10", _PERCENT), "start"),
+    "begin-by-itself": _new_rollout(
+        Field("steps", "rollout.steps_help", "10%:10m,50%:30m,100%", _STEPS), "run", "--detach"
+    ),
     "advance": _rollout("advance", "advance"),
     "advance-anyway": _rollout("advance_anyway", "advance", "--force"),
     "hold": _rollout("hold", "pause"),
@@ -103,11 +135,13 @@ ACTIONS: Mapping[str, Action] = {
 
 
 def words_of(action: Action, subject: str, values: Mapping[str, str]) -> list[str] | None:
-    """The words of a command, without consent; None if the subject does not have its form, or a value is no text."""
-    if not action.subject.fullmatch(subject) or not all(each.isprintable() for each in values.values()):
+    """The words of a command, without consent; None if the subject or a value does not have its form."""
+    if not action.subject.fullmatch(subject):
         return None
     found = action.words(subject)
     for each in action.fields:
-        if value := values.get(each.option.removeprefix("--"), "").strip():
-            found.append(f"{each.option}={value}")
+        words = each.words(values.get(each.name, "").strip())
+        if words is None:
+            return None
+        found += words
     return found

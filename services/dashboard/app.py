@@ -8,13 +8,14 @@ from flask import g, redirect, request, url_for
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
+from bisnesctl import errors
 from bisnesctl.errors import BisnesError
 from bisnesctl.people.store import PeopleStore
 from bisnesctl.settings import Settings
-from services.dashboard import access, rendering, texts
+from services.dashboard import access, findings, navigation, rendering, texts, unavailability
 from services.dashboard.access import NotSignedIn
 from services.dashboard.command_runs import CommandRuns
-from services.dashboard.context import EXTENSION, Context
+from services.dashboard.context import EXTENSION, Context, context
 from services.dashboard.pages import (
     account,
     actions,
@@ -49,6 +50,10 @@ from services.http_server.refusal import Refusal
 from services.http_server.routing import ExactAddresses
 from services.runtime.heartbeat import Counters
 
+#: The program.
+NAME = "dashboard"
+#: The process of the embedded PostgreSQL.
+SERVER = "postgres"
 #: The beginning of the address of every page.
 PREFIX = "/ui"
 #: Bytes of a form, at most. Files that are sent to chats are larger.
@@ -123,6 +128,7 @@ class Dashboard(ExactAddresses):
         self.register_error_handler(HTTPException, _http)
         self.register_error_handler(Refusal, lambda error: _error(error.status, str(error)))
         self.register_error_handler(DatabaseUnavailable, _database)
+        self.register_error_handler(errors.DatabaseUnavailable, _database)
         self.register_error_handler(DatabaseError, _database)
         self.register_error_handler(BisnesError, lambda error: _error(503, str(error)))
         self.register_error_handler(Exception, _internal)
@@ -144,14 +150,26 @@ def _http(error: HTTPException) -> Any:
 
 
 def _database(error: Exception) -> Any:
-    log.warning("database.unavailable", reason=str(error).strip())
-    return _error(503, texts.text("error.database"), str(error).strip())
+    found = unavailability.explain(error, context().settings, _of_server())
+    log.warning("database.unavailable", reason=found.reason)
+    return _error(503, texts.text(f"error.{found.kind}"), found.reason, found.command)
+
+
+def _of_server() -> str:
+    """The trouble of the process of PostgreSQL, such as that an operator stopped it; empty if it has none."""
+    try:
+        rows = findings.overview().processes
+    except BisnesError:
+        return ""
+    return next((f"{row.name} {row.status}: {row.reason}" for row in rows if row.name == SERVER and row.reason), "")
 
 
 def _internal(error: Exception) -> Any:
     log.error("request.failed", exc_info=error)
-    return _error(500, texts.text("error.internal", request=request.environ.get(request_ids.KEY, "")))
+    message = texts.text("error.internal", request=request.environ.get(request_ids.KEY, ""))
+    return _error(500, message, "", f"bisnesctl logs {NAME}")
 
 
-def _error(status: int, message: str, reason: str = "") -> Any:
-    return rendering.page("error.html", status, status=status, message=message, reason=reason)
+def _error(status: int, message: str, reason: str = "", command: str = "") -> Any:
+    title = navigation.title() or str(status)
+    return rendering.page("error.html", status, title=title, message=message, reason=reason, command=command)

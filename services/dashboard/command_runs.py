@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import subprocess
 import sys
 import time
@@ -55,7 +56,7 @@ class CommandRun:
     @property
     def line(self) -> str:
         """The command as it would be typed."""
-        return " ".join(["bisnesctl", *self.words])
+        return shlex.join(["bisnesctl", *self.words])
 
 
 class CommandRuns:
@@ -66,13 +67,17 @@ class CommandRuns:
 
     def preview(self, words: Sequence[str]) -> str:
         """The effect of a command, as its `--dry-run` says, or why it would be refused."""
-        command = [sys.executable, "-m", "bisnesctl", *words, "--dry-run"]
+        return self.output_of([*words, "--dry-run"])
+
+    def output_of(self, words: Sequence[str]) -> str:
+        """The output of a command that changes nothing, or why it has none."""
+        command = [sys.executable, "-m", "bisnesctl", *words]
         try:
             done = subprocess.run(
                 command, env=self._environment(), capture_output=True, text=True, timeout=PREVIEW_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
-            return f"the command did not say within {PREVIEW_SECONDS:.0f} s what it would do"
+            return f"`{shlex.join(['bisnesctl', *words])}` did not end within {PREVIEW_SECONDS:.0f} s"
         return (done.stdout + done.stderr).strip()
 
     def begin(self, words: Sequence[str], person: str, company: str | None, address: str) -> CommandRun:

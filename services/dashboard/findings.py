@@ -10,8 +10,9 @@ from bisnesctl.views.overview import Overview
 from bisnesctl.views.overview import overview as look
 from services.dashboard.context import context
 
-#: Words of a process's status that need nobody.
-WELL = ("healthy", "stopped")
+#: Words of a process's status that need nobody; a process that was stopped on purpose has a reason.
+STOPPED = "stopped"
+WELL = ("healthy", STOPPED)
 
 
 def overview() -> Overview:

@@ -1,8 +1,10 @@
 """Live updates: server-sent events with the part of a page that changed.
 
 `GET /ui/live?page=<path and query of a page>` renders the live part of the page again and again, as the person who is
-signed in, and sends it if it is another one: `{"html": "…"}` in an event `update`. An event `end` says that the person
-was signed out or may not open the page any more. Between events a comment keeps proxies from closing the connection.
+signed in, and sends it if it is another one: `{"html": "…"}` in an event `update`. An event `stale` says why the page
+cannot be made now: `{"reason": "…"}`; an update follows as soon as it can be made again. An event `end` says that the
+person was signed out or may not open the page any more. Between events a comment keeps proxies from closing the
+connection.
 """
 
 import asyncio
@@ -88,18 +90,21 @@ class LiveStreams:
             self._open += Counter()  # forgets those with none
 
     async def _send_updates(self, scope: Scope, target: str, send: Send, ends: set[asyncio.Future[Any]]) -> None:
-        before, silent = b"", 0.0
+        before, silent, is_stale = b"", 0.0, False
         while not any(each.done() for each in ends):
             status, body = await self._loop.run_in_executor(self._threads, self._render, scope, target)
             digest = hashlib.sha256(body).digest()
-            if status >= 500:  # the page itself says why; the last one stays
-                digest = before
-            elif status >= 300:
+            if 300 <= status < 500:
                 await _send(send, b"event: end\ndata: {}\n\n")
                 return
-            if digest != before:
-                before, silent = digest, 0.0
-                await _send(send, b"event: update\ndata: %b\n\n" % json.dumps({"html": body.decode()}).encode())
+            if status >= 500:  # what the person sees stays
+                if not is_stale:
+                    silent = 0.0
+                    await _send(send, _event("stale", reason=body.decode()))
+                before, is_stale = b"", True
+            elif digest != before:
+                before, silent, is_stale = digest, 0.0, False
+                await _send(send, _event("update", html=body.decode()))
             elif silent >= KEEP_ALIVE_SECONDS:
                 silent = 0.0
                 await _send(send, b": \n\n")
@@ -116,6 +121,10 @@ class LiveStreams:
             log.exception("live.failed", page=target)
             return 500, b""
         return int(status.split(" ", 1)[0]), b"".join(parts)
+
+
+def _event(name: str, **values: str) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(values)}\n\n".encode()
 
 
 def _header(scope: Scope, wanted: bytes) -> str:

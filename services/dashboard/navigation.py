@@ -35,6 +35,11 @@ def entries() -> list[Entry]:
     return [Entry(texts.text(f"menu.{name.replace('.', '_')}"), name, name == current) for name in allowed]
 
 
+def title() -> str:
+    """The title of the page to which the request belongs; empty if no page of the menu has it."""
+    return next((each.title for each in entries() if each.is_current), "")
+
+
 def _has_sandbox() -> bool:
     try:
         return context().sources.deployment().settings.sandbox

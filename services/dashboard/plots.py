@@ -6,6 +6,7 @@ The drawing is stretched to the width of the page, so its texts are outside of i
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from bisnesctl.series.reading import Values, Window
 
@@ -29,7 +30,7 @@ class Line:
         """The last value that is known."""
         return next((each for each in reversed(self.values) if each is not None), None)
 
-    @property
+    @cached_property
     def highest(self) -> float | None:
         """The highest value."""
         return max((each for each in self.values if each is not None), default=None)
@@ -63,7 +64,7 @@ class Plot:
         """Whether nothing is known."""
         return all(each.highest is None for each in self.lines)
 
-    @property
+    @cached_property
     def top(self) -> float:
         """The highest value that has room. The first threshold and a limit always have, others if values come near."""
         highest = max((each.highest or 0.0 for each in self.lines), default=0.0)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ NOTHING = Markup("\N{EN DASH}")
 #: The key in a WSGI environment of a request for the live part alone.
 LIVE = "dashboard.live"
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}")
+_COMMAND = re.compile(r"`([^`\n]{1,200})`")
 #: The name of the block that changes.
 LIVE_BLOCK = "live"
 
@@ -38,6 +40,7 @@ def attach(app: Flask) -> None:
     app.jinja_env.filters |= {
         "moment": moment, "ago": ago, "duration": formatting.duration, "size": formatting.size, "number": number,
         "iso": iso, "json": as_json, "words": words, "short_moment": short_moment,
+        "typed": typed, "select_known": select_known,
     }  # fmt: skip
     app.jinja_env.globals["m"] = app.jinja_env.get_template("macros.html").module  # blocks see no imports of a template
 
@@ -48,9 +51,20 @@ def page(template: str, status: int = 200, /, **values: Any) -> tuple[str, int]:
     current_app.update_template_context(values)
     if not g.get("is_live"):
         return found.render(values | {"is_live": LIVE_BLOCK in found.blocks}), status
-    if LIVE_BLOCK not in found.blocks:
-        return "", status if status >= 400 else 404
+    if status >= 500 or LIVE_BLOCK not in found.blocks:
+        return _reason(values), status if status >= 400 else 404
     return "".join(found.blocks[LIVE_BLOCK](found.new_context(values))), status
+
+
+def _reason(values: Mapping[str, Any]) -> str:
+    """Why a page has no live part, as text."""
+    return " ".join(str(each) for name in ("message", "problem", "reason", "command") if (each := values.get(name)))
+
+
+def typed(text: object) -> Markup:
+    """A text in which commands are between backticks, as HTML."""
+    parts = _COMMAND.split(str(text))
+    return Markup("").join(Markup("<code>{}</code>").format(each) if n % 2 else each for n, each in enumerate(parts))
 
 
 def moment(at: float | None) -> Markup:
@@ -75,6 +89,11 @@ def ago(at: float | None) -> Markup:
     exact, age = moments.iso(at), formatting.duration(max(0.0, time.time() - at))
     shown = texts.text("common.ago", age=age)
     return Markup('<time datetime="{0}" title="{0}" class="age">{1}</time>').format(exact, shown)
+
+
+def select_known(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Those of the values that are there."""
+    return {name: value for name, value in (values or {}).items() if value not in (None, {}, [])}
 
 
 def iso(value: object) -> object:

@@ -4,13 +4,12 @@ from typing import Any
 
 from bisnesctl.people.store import PeopleStore
 from services.dashboard import live
-from services.dashboard.app import MAX_FORM, PREFIX, Dashboard
+from services.dashboard.app import MAX_FORM, NAME, PREFIX, Dashboard
 from services.dashboard.pages.answers import large_form
 from services.http_server.asgi import Receive, Scope, Send
 from services.http_server.service import Service
 from services.runtime.process import Process
 
-NAME = "dashboard"
 #: Connections to PostgreSQL.
 POOL_SIZE = 5
 #: Threads of the pages.

@@ -1,22 +1,23 @@
 """The dashboard of a real deployment in a real browser."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from tests.support import axe
 from tests.support.browser import PageBrowser, page_browser
+from tests.support.dashboard import PAGES, accept_and_sign_in, invite
 from tests.support.deployment import Deployment
 from tests.support.waiting import wait_until
 
-PAGES = (
-    "/", "/processes", "/processes/api-0", "/processes/api-0/log", "/numbers", "/numbers/0100-0", "/chats",
-    "/chats/0100/60123456789", "/chats/0100/60123456789/templates",
-    "/chats/0100/60123456789/templates?template=order_update&language=en", "/messages", "/queue", "/dead-letters",
-    "/webhooks", "/sandbox", "/sandbox/customer?number=0100-0&sender=60123456789", "/alerts", "/events", "/rollout",
-    "/commands", "/audit", "/keys", "/settings", "/account", "/people",
+#: The reading pages, and others that show forms, lists and errors.
+MORE_PAGES = (
+    *PAGES, "/do/restart/api-0", "/do/begin-by-itself/rollout", "/queue?state=failed", "/processes/no-such-process"
 )  # fmt: skip
-PASSWORD = "correct horse battery"
+#: Elements that are visited by the keyboard in a page, at most.
+MAX_STOPS = 80
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +38,6 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 @pytest.fixture(scope="module")
 def address(deployment: Deployment) -> str:
     return f"http://127.0.0.1:{deployment.settings.dashboard_port}/ui"
-
-
-def invite(deployment: Deployment, name: str, role: str) -> str:
-    return deployment.run("users", "add", name, "--role", role).stdout.strip()
-
-
-def accept_and_sign_in(browser: PageBrowser, link: str, name: str) -> None:
-    browser.open(link)
-    if not browser.find("[name=code]").get_attribute("value"):  # without JavaScript a person types it
-        browser.fill(code=link.partition("#")[2])
-    browser.fill(password=PASSWORD, again=PASSWORD)
-    browser.submit()
-    browser.fill(name=name, password=PASSWORD)
-    browser.submit()
-    browser.find("header.top nav")
 
 
 @pytest.fixture(scope="module")
@@ -75,20 +61,56 @@ def test_pages_load_nothing_from_elsewhere_and_break_no_rule(browser: PageBrowse
     assert browser.problems() == []
 
 
+@pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("is_dark", [False, True])
-def test_pages_have_no_serious_barrier(browser: PageBrowser, address: str, is_dark: bool) -> None:
+def test_pages_have_no_serious_barrier_and_fit_the_screen(
+    browser: PageBrowser, address: str, is_dark: bool, width: int
+) -> None:
     try:
         axe.script()
     except axe.NotFetched as error:
         pytest.skip(str(error))
-    browser.set_size(1280, 900, is_dark)
     found = {}
-    for page in (*PAGES, "/do/restart/api-0", "/queue?state=failed", "/processes/no-such-process"):
+    browser.set_size(width, 900, is_dark)
+    try:
+        for page in MORE_PAGES:
+            browser.open(address + page)
+            browser.find("main h1")
+            findings = axe.serious_findings(browser)
+            if wide := browser.overflowing():
+                findings.append(f"wider than the screen: {wide}")
+            if findings:
+                found[page] = findings
+    finally:
+        browser.set_size(1280, 900)
+    assert found == {}
+
+
+def test_each_action_is_reached_by_the_keyboard_and_its_focus_is_seen(browser: PageBrowser, address: str) -> None:
+    found = {}
+    for page in MORE_PAGES:
         browser.open(address + page)
         browser.find("main h1")
-        if findings := axe.serious_findings(browser):
-            found[page] = findings
+        stops: list[dict[str, Any]] = []
+        browser.press(Keys.TAB)
+        while (stop := browser.focused())["place"] >= 0 and len(stops) < MAX_STOPS:
+            stops.append(stop)
+            browser.press(Keys.TAB)
+        assert stops[0]["text"] == "Skip to the content", page
+        unseen = [each["html"] for each in stops if not each["is_seen"]]
+        missed = browser.unreached({each["place"] for each in stops}) if len(stops) < MAX_STOPS else []
+        if unseen or missed:
+            found[page] = {"unseen": unseen, "missed": missed}
     assert found == {}
+
+
+def test_the_skip_link_leads_to_the_content(browser: PageBrowser, address: str) -> None:
+    browser.open(f"{address}/processes")
+    browser.press(Keys.TAB)
+    browser.press(Keys.ENTER)
+    assert browser.driver.execute_script("return document.activeElement.id") == "main"
+    browser.press(Keys.TAB)
+    assert browser.driver.execute_script("return document.querySelector('main').contains(document.activeElement)")
 
 
 def test_a_process_that_dies_is_seen_at_once_and_without_a_new_page(
@@ -193,10 +215,30 @@ def test_a_stopped_postgresql_is_said_and_the_pages_still_answer(
         browser.open(f"{address}/processes")
         wait_until(lambda: "PostgreSQL does not answer" in browser.text())
         assert "api-0" in browser.text()
+        browser.open(f"{address}/messages")
+        assert "postgres stopped: on purpose by" in browser.text()
+        assert "bisnesctl start postgres" in browser.text()
+        browser.set_size(360, 900)
+        for page in PAGES:
+            browser.open(address + page)
+            browser.find("main h1")
+            assert browser.overflowing() == [], page
     finally:
+        browser.set_size(1280, 900)
         deployment.run("start", "postgres")
     browser.open(f"{address}/")
     wait_until(lambda: "Everything is well" in browser.text())
+
+
+def test_a_stopped_redis_is_said(browser: PageBrowser, address: str, deployment: Deployment) -> None:
+    deployment.run("stop", "redis", "--yes")
+    try:
+        browser.open(f"{address}/")
+        wait_until(lambda: "on purpose by" in browser.text_of(".troubles"), what=browser.text)
+        assert "Everything is well" not in browser.text()
+    finally:
+        deployment.run("start", "redis")
+    wait_until(lambda: "Everything is well" in browser.text(), what=browser.text)
 
 
 def test_a_chat_is_read_live_and_answered(browser: PageBrowser, address: str, deployment: Deployment) -> None:

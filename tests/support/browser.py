@@ -4,17 +4,37 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from bisnesctl.host.browsers import find_chromium, find_driver
 from tests.support.waiting import wait_until
+
+_FOCUSED = """
+const own = document.activeElement, style = getComputedStyle(own)
+const box = own.getBoundingClientRect(), all = [...document.querySelectorAll("*")]
+return {
+  place: own === document.body ? -1 : all.indexOf(own), text: own.innerText, html: own.outerHTML.slice(0, 120),
+  is_seen: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0 && box.width > 0 && box.right > 0,
+}"""
+_UNREACHED = """
+const all = [...document.querySelectorAll("*")]
+return all.filter((each, place) => each.matches("a[href], button, input:not([type=hidden]), select, textarea, summary")
+  && each.checkVisibility({ visibilityProperty: true }) && !each.closest("details:not([open]) > :not(summary)")
+  && !arguments[0].includes(place)).map((each) => each.outerHTML.slice(0, 120))"""
+_OVERFLOWING = """
+const width = document.documentElement.clientWidth
+if (document.documentElement.scrollWidth <= width) return []
+return [...document.querySelectorAll("body *")].filter((each) => each.getBoundingClientRect().right > width + 1)
+  .map((each) => each.outerHTML.slice(0, 120)).slice(0, 5)"""
 
 
 class PageBrowser:
@@ -40,9 +60,16 @@ class PageBrowser:
             field.send_keys(value)
 
     def submit(self, selector: str = "main form button") -> None:
-        """Presses a button, and waits for the page that follows."""
-        button = self.find(selector)
-        button.click()
+        """Presses a button or follows a link, once it is there; an update of the page may replace it meanwhile."""
+
+        def is_pressed() -> bool:
+            try:
+                self.find(selector).click()
+            except StaleElementReferenceException:
+                return False
+            return True
+
+        wait_until(is_pressed)
 
     def text(self) -> str:
         """The text of the page; empty while another one loads."""
@@ -52,6 +79,25 @@ class PageBrowser:
         """The text of an element; empty if it is not there, or not any more."""
         script = "return document.querySelector(arguments[0])?.innerText ?? ''"
         return str(self.driver.execute_script(script, selector))
+
+    def press(self, key: str) -> None:
+        """Presses a key where the focus is."""
+        ActionChains(self.driver).send_keys(key).perform()
+
+    def focused(self) -> dict[str, Any]:
+        """The element that has the focus: its place in the page (-1: none has it), text, and whether a ring is seen."""
+        found: dict[str, Any] = self.driver.execute_script(_FOCUSED)
+        return found
+
+    def unreached(self, places: Collection[int]) -> list[str]:
+        """The links, buttons and fields that are seen and are at none of these places."""
+        found: list[str] = self.driver.execute_script(_UNREACHED, list(places))
+        return found
+
+    def overflowing(self) -> list[str]:
+        """The elements that make the page wider than the screen; none if it is not."""
+        found: list[str] = self.driver.execute_script(_OVERFLOWING)
+        return found
 
     def problems(self) -> list[str]:
         """Messages of the console about refused styles and scripts, exceptions, and other sites."""

@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 import segno
-from flask import Blueprint, g, redirect, request, url_for
+from flask import Blueprint, abort, g, redirect, request, url_for
 
 from bisnesctl.errors import UsageError
 from bisnesctl.people import one_time_codes, passwords
@@ -53,10 +53,9 @@ def propose_codes() -> Any:
 def confirm_codes() -> Any:
     """Demand one-time codes from now on, if the app shows the right one."""
     secret, name = request.form.get("secret", ""), access.person().name
-    try:
-        period = one_time_codes.period_of(secret, request.form.get("code", ""))
-    except ValueError:
-        period = None
+    if not one_time_codes.is_secret(secret):
+        abort(400)
+    period = one_time_codes.period_of(secret, request.form.get("code", ""))
     if period is None:
         return _page(400, texts.text("account.wrong_code"), secret=secret)
     context().sources.people.set_code_secret(name, secret, period)

@@ -1,5 +1,7 @@
 """The page that says what an action does and costs, and the button that does it."""
 
+import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, abort, redirect, request, url_for
@@ -31,14 +33,7 @@ _OWNERS = {
 @needs(Role.OPERATOR, company=True)
 def ask(action: str, subject: str) -> Any:
     """Its effect and its costs."""
-    known = _known(action, subject)
-    words = words_of(known, subject, {}) or abort(404)
-    return rendering.page(
-        "confirm.html", title=f"{action} {subject}", line=" ".join(["bisnesctl", *words]),
-        preview=context().commands.preview(words) if known.has_preview else "", costs=_costs(known, subject),
-        warning=_warning(action, subject), fields=known.fields, back=_back(known, subject),
-        target=url_for("actions.run", action=action, subject=subject),
-    )  # fmt: skip
+    return _page(action, subject)
 
 
 @pages.post("/do/<action>/<path:subject>")
@@ -46,12 +41,35 @@ def ask(action: str, subject: str) -> Any:
 def run(action: str, subject: str) -> Any:
     """Do it."""
     known = _known(action, subject)
-    words = words_of(known, subject, request.form) or abort(404)
+    words = words_of(known, subject, request.form)
+    if words is None:
+        return _page(action, subject, 400, texts.text("actions.wrong_form"), request.form)
     person = access.person()
     begun = context().commands.begin(
         [*words, *known.consent], person.name, person.company_id, request.remote_addr or "?"
     )
     return redirect(url_for("commands.show", run_id=begun.id))
+
+
+def _page(
+    action: str, subject: str, status: int = 200, message: str = "", typed: Mapping[str, str] | None = None
+) -> Any:
+    known = _known(action, subject)
+    values = {each.name: each.default for each in known.fields} | dict(typed or {})
+    return rendering.page(
+        "confirm.html", status, title=f"{action} {subject}", line=shlex.join(["bisnesctl", *known.words(subject)]),
+        preview=_preview(known, subject), costs=_costs(known, subject), warning=_warning(action, subject),
+        fields=known.fields, values=values, message=message, back=_back(known, subject),
+        target=url_for("actions.run", action=action, subject=subject),
+    )  # fmt: skip
+
+
+def _preview(action: Action, subject: str) -> str:
+    """The effect of an action, as a command says it; empty if none does."""
+    commands = context().commands
+    if action.preview:
+        return commands.output_of(action.preview)
+    return commands.preview(action.words(subject)) if action.has_preview else ""
 
 
 def _known(name: str, subject: str) -> Action:

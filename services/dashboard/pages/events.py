@@ -14,6 +14,8 @@ from services.dashboard.context import context
 pages = Blueprint("events", __name__)
 #: Events that a page shows.
 PAGE_SIZE = 100
+#: The end of the year 9999, in seconds since the epoch.
+LATEST = 253_402_300_800
 
 
 @pages.get("/events")
@@ -34,6 +36,7 @@ def index() -> Any:
 
 def _moment(text: str) -> float | None:
     try:
-        return float(text) if text else None
+        found = float(text)
     except ValueError:
         return None
+    return found if 0 <= found < LATEST else None

@@ -24,4 +24,5 @@ def index() -> Any:
     """The overview."""
     found = findings.overview()
     troubles = [row for row in found.processes if row.status not in findings.WELL]
-    return rendering.page("overview.html", overview=found, troubles=troubles, plots=figures.overview())
+    stopped = [row for row in found.processes if row.status == findings.STOPPED and row.reason]
+    return rendering.page("overview.html", overview=found, troubles=troubles, stopped=stopped, plots=figures.overview())

@@ -29,7 +29,7 @@ LOG_BYTES = 4 << 20
 @needs(Role.VIEWER)
 def index() -> Any:
     """The table."""
-    numbers = scales.find(load_partly().with_defaults())
+    numbers = context().sources.shared("scales", lambda: scales.find(load_partly().with_defaults()))
     return rendering.page("processes.html", overview=findings.overview(), well=findings.WELL, scales=numbers)
 
 
@@ -68,7 +68,8 @@ def _find(name: str) -> tuple[Instance, ProcessPage]:
     found = findings.instance(deployment, name)
     if found is None:
         abort(404)
-    return found, sources.shared(("process", name), lambda: process_page.describe(deployment, [found])[0])
+    whole = findings.overview()
+    return found, sources.shared(("process", name), lambda: process_page.describe(deployment, [found], whole)[0])
 
 
 def _last_lines(file: Path, wanted: str) -> tuple[list[str], str]:

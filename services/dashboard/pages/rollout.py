@@ -13,6 +13,8 @@ from services.dashboard.access import needs
 from services.dashboard.context import context
 
 pages = Blueprint("rollout", __name__)
+#: Actions that begin a rollout.
+BEGINNINGS = ("begin", "begin-by-itself")
 #: Seconds for which what was found is shared: the figures of a step are costly.
 SHARED_SECONDS = 5.0
 
@@ -29,9 +31,11 @@ def index() -> Any:
 def _actions(found: Overview) -> list[str]:
     """The actions that an operator may do now."""
     rollout = found.rollout
-    if rollout is None or rollout.phase in (Phase.BACK, Phase.UNDONE):
+    if rollout is None or rollout.phase is Phase.UNDONE:
+        return list(BEGINNINGS)
+    if rollout.phase is Phase.BACK:
         return []
     if rollout.phase is Phase.DONE:
-        return ["abort"]
+        return [*BEGINNINGS, "abort"]
     step = "advance" if rollout.step_at is None or rollout.ruling == "pass" else "advance-anyway"
     return [step, "continue" if rollout.paused else "hold", "abort"]

@@ -73,6 +73,9 @@ function follow() {
       seen = new Date()
       state.textContent = ""
     })
+    source.addEventListener("stale", (event) => {
+      state.textContent = `${live.dataset.stale} ${stamp.format(seen)}. ${JSON.parse(event.data).reason}`
+    })
     source.addEventListener("end", () => { source.close(); location.reload() })
     source.addEventListener("error", () => {
       state.textContent = `${live.dataset.lost} ${stamp.format(seen)}`
@@ -92,6 +95,7 @@ function follow() {
 }
 
 showTimes(document)
+document.querySelector("nav [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "center" })
 for (const input of document.querySelectorAll("[data-from-fragment]")) {
   if (location.hash && !input.value) {
     input.value = location.hash.slice(1)

@@ -210,16 +210,22 @@ def test_a_locked_table_is_waited_for_with_a_timeout(legacy: str, monkeypatch: p
     assert migrations.apply(legacy) == NAMES[1:]
 
 
-def _other_end_of_a_deadlock(dsn: str, times: int, stop: threading.Event) -> None:
-    """Has `b`, and wants `a` as soon as somebody waits for it; another one is the victim of the deadlock."""
+def _other_ends_of_deadlocks(dsn: str, times: int, ready: threading.Event, stop: threading.Event) -> None:
+    """Each has `b`, and one after the other wants `a` as soon as somebody waits; another one is the victim."""
     waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
-    with contextlib.closing(psycopg2.connect(dsn, options="-c deadlock_timeout=100s")) as other:
-        for _ in range(times):
-            with other, other.cursor() as cursor:
-                cursor.execute("SELECT * FROM b")
-                while not stop.is_set() and not run(dsn, waits):
-                    stop.wait(0.01)
-                cursor.execute("SELECT * FROM a")
+    with contextlib.ExitStack() as stack:
+        others = [
+            stack.enter_context(contextlib.closing(psycopg2.connect(dsn, options="-c deadlock_timeout=100s")))
+            for _ in range(times)
+        ]
+        for other in others:
+            other.cursor().execute("SELECT * FROM b")
+        ready.set()
+        for other in others:
+            while not stop.is_set() and not run(dsn, waits):
+                stop.wait(0.01)
+            other.cursor().execute("SELECT * FROM a")
+            other.rollback()
 
 
 def _deadlocks(dsn: str, tmp_path: Path, times: int) -> list[str]:
@@ -228,10 +234,11 @@ def _deadlocks(dsn: str, tmp_path: Path, times: int) -> list[str]:
     migrations.apply(dsn, path=path)
     write(tmp_path, **{"002_b": "ALTER TABLE a ADD COLUMN m int;\nALTER TABLE b ADD COLUMN m int;"})
     said: list[str] = []
-    stop = threading.Event()
-    other = threading.Thread(target=_other_end_of_a_deadlock, args=(dsn, times, stop))
+    ready, stop = threading.Event(), threading.Event()
+    other = threading.Thread(target=_other_ends_of_deadlocks, args=(dsn, times, ready, stop))
     other.start()
     try:
+        assert ready.wait(HANG_SECONDS)
         patient = psycopg2.extensions.make_dsn(dsn, options="-c deadlock_timeout=3s")
         migrations.apply(patient, path=path, report=said.append)
     finally:

@@ -8,6 +8,7 @@ import pytest
 from bisnesctl.people.roles import Role
 from services.dashboard import access, live
 from services.dashboard.live import LiveStreams
+from services.database.connection import DatabaseUnavailable
 
 
 class Client:
@@ -76,14 +77,33 @@ def test_each_live_page_is_sent(app, signed_in, page):
     watch(app, signed_in(), page, use)
 
 
-def test_a_page_that_fails_for_a_moment_stays_as_it_was(app, signed_in, monkeypatch):
+def test_a_page_that_fails_for_a_moment_stays_and_says_why_until_it_is_made_again(app, signed_in, monkeypatch):
     async def use(client):
         await client.events(1)
-        monkeypatch.setitem(app.view_functions, "commands.index", access.needs(Role.VIEWER)(lambda: 1 / 0))
-        await asyncio.sleep(0.5)
-        assert [name for name, _ in client.read()] == ["update"]
+        with monkeypatch.context() as patch:
+            patch.setitem(app.view_functions, "commands.index", access.needs(Role.VIEWER)(lambda: 1 / 0))
+            await client.events(2)
+            await asyncio.sleep(0.5)
+            ((_, first), (name, stale)) = client.read()
+            assert name == "stale"
+            assert "bisnesctl logs dashboard" in stale["reason"]
+        assert (await client.events(3))[2] == ("update", first)
 
     watch(app, signed_in(Role.VIEWER), "/ui/commands", use)
+
+
+def test_a_stream_says_as_text_that_postgresql_is_down(app, signed_in, monkeypatch):
+    def refuse():
+        raise DatabaseUnavailable("it <stopped>")
+
+    async def use(client):
+        ((name, stale),) = await client.events(1)
+        assert name == "stale"
+        assert stale["reason"].startswith("PostgreSQL does not answer, and this page needs it. it <stopped>")
+
+    monkeypatch.setattr(app.extensions["dashboard"].sources, "connection", refuse)
+    for page in ("/ui/numbers", "/ui/chats/0128/60123456789"):
+        watch(app, signed_in(name=f"person-{len(page)}"), page, use)
 
 
 def test_a_stream_sends_the_live_part_once_until_it_changes_and_ends_with_the_sign_in(app, signed_in, people):
