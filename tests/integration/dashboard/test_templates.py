@@ -130,7 +130,7 @@ def test_a_value_that_is_missing_or_that_meta_refuses_is_said(operator, rows):
 def test_a_list_that_cannot_be_fetched_leaves_the_name(operator, rows, environment, settings, api):
     rows("UPDATE phone_configs SET meta_waba_id = NULL WHERE phone_index = 0")
     page = operator.text(f"{PAGE}?phone=0")
-    assert "cannot be fetched: the account of the number is not known: `bisnesctl bots verify" in page
+    assert "cannot be fetched: the account of the number is not known: <code>bisnesctl bots verify" in page
     assert f"/ui/chats/{COMPANY}/{CHAT}?phone=0#templates" in page
     rows("UPDATE phone_configs SET meta_waba_id = '100000000000002', meta_access_token_encrypted = 'x'")
     assert "cannot be decrypted" in operator.text(f"{PAGE}?phone=0")
