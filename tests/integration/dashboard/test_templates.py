@@ -8,7 +8,7 @@ import requests
 from bisnesctl.encryption import encrypt_shared
 from bisnesctl.people.roles import Role
 from tests.support.api import COMPANY, OPERATOR_KEY, OTHER
-from tests.support.waiting import HANG_SECONDS
+from tests.support.waiting import HANG_SECONDS, wait_until
 from tests.support.web_page import web_sandbox
 
 CHAT = "60123456789"
@@ -133,9 +133,9 @@ def test_a_list_that_cannot_be_fetched_leaves_the_name(operator, rows, environme
     assert "cannot be fetched: the account of the number is not known: <code>bisnesctl bots verify" in page
     assert f"/ui/chats/{COMPANY}/{CHAT}?phone=0#templates" in page
     rows("UPDATE phone_configs SET meta_waba_id = '100000000000002', meta_access_token_encrypted = 'x'")
-    assert "cannot be decrypted" in operator.text(f"{PAGE}?phone=0")
+    wait_until(lambda: "cannot be decrypted" in operator.text(f"{PAGE}?phone=0"))  # errors are shared for a moment
     rows("UPDATE phone_configs SET connection_type = 'wwebjs' WHERE phone_index = 0")
-    assert "WhatsApp Web has no templates" in operator.text(f"{PAGE}?phone=0")
+    wait_until(lambda: "WhatsApp Web has no templates" in operator.text(f"{PAGE}?phone=0"))
     assert operator.post(PAGE, **ORDER).status_code == 503
     assert outbox(rows) == []
 
