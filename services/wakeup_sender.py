@@ -49,7 +49,7 @@ class WakeupSender:
                 self._send(queue_name)
 
     def _send(self, queue_name: str) -> None:
-        from bisnesctl.host.lean_redis import redis
+        import redis
 
         try:
             self._broker = self._broker or self._connect()

@@ -41,9 +41,11 @@ def client(url: str, seconds: float = ANSWER_TIMEOUT_SECONDS) -> Any:
 
     A command retries once if its connection turns out to be closed, and never after a timeout.
     """
-    from bisnesctl.host.lean_redis import redis
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
-    retry: Any = redis.retry.Retry(redis.backoff.NoBackoff(), 1, (redis.ConnectionError,))
+    retry: Any = Retry(NoBackoff(), 1, (redis.ConnectionError,))
     pool = redis.ConnectionPool.from_url(
         url, socket_timeout=seconds, socket_connect_timeout=CONNECT_TIMEOUT_SECONDS, retry=retry
     )
@@ -106,7 +108,7 @@ class SessionWakeup:
 
     def wait(self, seconds: float) -> bool:
         """Whether a wake-up arrives within that time, of at most a few seconds. Without Redis none ever does."""
-        from bisnesctl.host.lean_redis import redis
+        import redis
 
         try:
             wakeup = f"{NAMESPACE}:{self._queue_name}.bell"

@@ -4,14 +4,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bisnesctl.host.lean_imports import without
-from bisnesctl.host.lean_redis import redis
-from services.wakeups import ACTORS, ANSWER_TIMEOUT_SECONDS, NAMESPACE, client
+import dramatiq
+import redis
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.errors import ConnectionClosed
 
-with without("asyncio"):  # for actors that are coroutines
-    import dramatiq
-    from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
-    from dramatiq.errors import ConnectionClosed
+from services.wakeups import ACTORS, ANSWER_TIMEOUT_SECONDS, NAMESPACE, client
 
 #: Seconds for which an idle consumer blocks before it looks for abandoned wake-ups.
 IDLE_WAIT_SECONDS = 10

@@ -113,7 +113,7 @@ class Subject:
 
     def _read_redis(self) -> dict[str, Any]:
         """The answer to INFO, with `config`, the answer to CONFIG GET; None if that is forbidden."""
-        from bisnesctl.host.lean_redis import redis
+        import redis
 
         timeouts = {"socket_timeout": SERVER_TIMEOUT_SECONDS, "socket_connect_timeout": SERVER_TIMEOUT_SECONDS}
         with redis.Redis.from_url(self.settings.redis_dsn, decode_responses=True, **timeouts) as client:

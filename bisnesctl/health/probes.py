@@ -233,8 +233,9 @@ def postgres(
 
 def redis(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
     """Whether Redis answers and can be written to."""
+    import redis as client
+
     from bisnesctl.health import redis_errors
-    from bisnesctl.host.lean_redis import redis as client
 
     if addresses.ends_early(dsn):
         return Health(Status.UNHEALTHY, f"its user or password has characters that end it: {addresses.ENCODE}")

@@ -1,1 +1,0 @@
-import bisnesctl.host.lean_psycopg2  # noqa: F401

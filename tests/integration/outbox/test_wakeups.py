@@ -84,6 +84,7 @@ def test_a_session_is_woken_only_for_its_own_bot(broker, redis_server):
         hints.notify(session_queue(7))
         assert wait_until(lambda: bell.wait(1))
         bell.clear_marker()
+        wait_until(lambda: not broker.client.exists(marker(session_queue(7))))
     assert not other.wait(0.05)
 
 

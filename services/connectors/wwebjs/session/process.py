@@ -5,12 +5,12 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+import redis
 import structlog
 
 from bisnesctl.bots import web_sessions
 from bisnesctl.errors import ConfigError
 from bisnesctl.host import process_memory
-from bisnesctl.host.lean_redis import redis
 from bisnesctl.naming import session_name
 from bisnesctl.settings import Settings
 from services.channel import Channel, tuned_for_session
