@@ -14,7 +14,7 @@ $bin/python - >&2 <<'PYTHON' || exit
 import sys
 
 from bisnesctl.errors import BisnesError
-from bisnesctl.lifecycle import preflight
+from bisnesctl.lifecycle import preflight, start
 from bisnesctl.processes.deployment import make_folders
 from bisnesctl.settings import load
 
@@ -27,7 +27,7 @@ try:
     if settings.embedded_redis:
         print("✓ the embedded Redis starts with the other processes")
     else:
-        preflight.check_redis(settings)
+        start.check_redis(settings)
         print("✓ Redis answers")
 except BisnesError as error:
     print(f"migrate-process-isolation.sh: {error}")

@@ -319,7 +319,7 @@ RECORDED = {
     "clock_seen": {"at"}, "schema_migrations": {"applied_at"}, "media_store": {"since"},
     "former_number": {"since", "moved_at"}, "media_file": {"created_at"}, "process_totals": {"measured_at"},
     "media_upload": {"since"}, "audit_record": {"at", "delivered_at"}, "retention_run": {"at", "tried_at"},
-    "rollout": {"ended_at"}, "trial_copy": {"copied_at"},
+    "rollout": {"ended_at"}, "trial_copy": {"copied_at"}, "failed_message": {"failed_at"},
 }  # fmt: skip
 
 

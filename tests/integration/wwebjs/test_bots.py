@@ -40,7 +40,12 @@ def bot(tool, connection):
 
 @pytest.fixture
 def api(settings, connection, monkeypatch):
-    """The API where the tool looks for it."""
+    """The API where the tool looks for it, and the heartbeat of a manager of sessions."""
+    execute(
+        connection,
+        "INSERT INTO process_instances (process_name, host, instance, pid, status, started_at, last_heartbeat)"
+        " VALUES ('wwebjs', 'here', 'wwebjs', 1, 'healthy', now(), 'infinity')",
+    )
     with serving(settings) as url:
         monkeypatch.setattr("bisnesctl.clients.api_client.api_url", lambda *_: url)
         yield url
@@ -117,6 +122,13 @@ def test_the_reason_for_a_missing_qr_code_is_printed_once(tool, api, play):
     said = tool("bots", "link", "0128", "1").text
     assert said.count("cannot be reached: [net]") == 1
     assert "linked" in said
+
+
+def test_without_a_manager_of_sessions_there_is_nothing_to_wait_for(tool, api, connection, play):
+    play({"state": "STOPPED"})
+    execute(connection, "DELETE FROM process_instances")
+    said = tool("bots", "link", "0128", "1", code=6).err
+    assert "no process starts the session of bot 1 of company 0128. See `bisnesctl why 0128-1`" in said
 
 
 def test_a_window_that_is_too_narrow_is_told_what_else_there_is(tool, api, play):
