@@ -51,6 +51,8 @@ TROUBLE_INTERVAL = 12
 #: Faults after which messages that were about to leave may be `unknown`: nobody knows whether they did.
 UNCERTAIN = ("worker 1", "worker 2", "supervisord", "stop killed", "rollback killed", "session", "browser", "driver",
              "renderer")  # fmt: skip
+#: The fault in which the server may hang in the very commit of a message that is answered with 503 (docs/explanation).
+HANGING = "postgres frozen"
 
 pytestmark = pytest.mark.timeout(1200 * max(ROUNDS, 1) + SECONDS)
 
@@ -64,7 +66,7 @@ class Client(threading.Thread):
 
     def __init__(self, deployment: WebDeployment, name: str, phone: int, keys: bool) -> None:
         super().__init__(name=name, daemon=True)
-        self._deployment, self._phone, self._keys = deployment, phone, keys
+        self._deployment, self._phone, self.is_keyed = deployment, phone, keys
         self.stopped = threading.Event()
         self.accepted: list[str] = []
         self.doubtful: set[str] = set()
@@ -87,15 +89,15 @@ class Client(threading.Thread):
 
     def _is_settled(self, chat: int, text: str) -> bool:
         deployment, headers = self._deployment, {"X-Api-Key": self._deployment.key}
-        if self._keys:
+        if self.is_keyed:
             headers["Idempotency-Key"] = text
-        url = f"{deployment.api}/api/v2/messages/text/{COMPANY}/6013{self._phone}{self._keys:d}00{chat:03}"
+        url = f"{deployment.api}/api/v2/messages/text/{COMPANY}/6013{self._phone}{self.is_keyed:d}00{chat:03}"
         body = {"message": text, "phoneIndex": self._phone}
         try:
             answer = requests.post(url, json=body, headers=headers, timeout=HANG_SECONDS)
         except requests.RequestException:
             self.doubtful.add(text)
-            return not self._keys
+            return not self.is_keyed
         if answer.status_code == 202:
             self.accepted.append(text)
             self.ids[text].add(answer.json()["messageId"])
@@ -105,7 +107,7 @@ class Client(threading.Thread):
             return True
         if text not in self.doubtful:
             self.refused.add(text)
-        return not self._keys
+        return not self.is_keyed
 
 
 class Provider(threading.Thread):
@@ -198,8 +200,10 @@ def test_no_kind_of_fault_loses_doubles_or_reorders_a_message(deployment: WebDep
     assert never <= unknown
     caught = {text for text in never if not text.endswith("cut before")}
     assert len(caught) <= sum(done[name] for name in UNCERTAIN) * 8, caught
-    assert not set(arrived) & {text for client in clients for text in client.refused - set(client.accepted)}
-    assert set(arrived) <= set(accepted) | {text for client in clients for text in client.doubtful}
+    refused = {text for client in clients for text in client.refused - set(client.accepted)}
+    late = set(arrived) & refused  # the server hung in their commit, and a worker was faster than their withdrawal
+    assert len(late) <= done[HANGING] * sum(not client.is_keyed for client in clients), late
+    assert set(arrived) <= set(accepted) | {text for client in clients for text in client.doubtful} | late
     by_chat: dict[str, list[str]] = collections.defaultdict(list)
     for text in arrived:
         by_chat[text.rpartition("/")[0]].append(text)
