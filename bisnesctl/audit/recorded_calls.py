@@ -23,5 +23,7 @@ def headers(settings: Settings) -> dict[str, str]:
 
 def is_recorded(settings: Settings, value: str) -> bool:
     """Whether the value of the header comes from a program of this deployment."""
+    if not value:
+        return False
     proofs = [encryption.derived(key, _PURPOSE) for key in settings.decryption_keys if key]
     return any(hmac.compare_digest(value.encode(), proof.encode()) for proof in proofs)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bisnesctl.audit.record import AuditRecord
-from bisnesctl.database.postgres import Connection, query
+from bisnesctl.database.postgres import Connection, containing, query
 
 _INSERT = """
 INSERT INTO audit_record (id, at, source, actor, origin, host, company_id, action, arguments, outcome, code, message,
@@ -54,8 +54,8 @@ def find(connection: Connection, wanted: AuditFilter) -> list[dict[str, Any]]:
     """The newest records that are wanted, newest first, as documented in the reference of `audit --json`."""
     values = {
         "since": wanted.since,
-        "who": _pattern(wanted.who),
-        "what": _pattern(wanted.what),
+        "who": containing(wanted.who),
+        "what": containing(wanted.what),
         "outcome": wanted.outcome,
         "limit": wanted.limit,
         "before": wanted.before and wanted.before[0],
@@ -66,10 +66,3 @@ def find(connection: Connection, wanted: AuditFilter) -> list[dict[str, Any]]:
         *("code", "message", "seconds"),
     )
     return [dict(zip(names, row, strict=True)) for row in query(connection, FIND, values)]
-
-
-def _pattern(text: str | None) -> str | None:
-    if text is None:
-        return None
-    escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-    return f"%{escaped}%"

@@ -20,7 +20,7 @@ from bisnesctl.settings import Settings
 FILES = ("IMAGE", "VIDEO", "DOCUMENT")
 #: The values of a header with a place.
 LOCATION_FIELDS = ("latitude", "longitude", "name", "address")
-# Kinds of components and buttons that need no value, and those that need values.
+# Kinds of buttons that need no value.
 _PLAIN_BUTTONS = ("QUICK_REPLY", "PHONE_NUMBER", "VOICE_CALL", "FLOW")
 _VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
@@ -112,7 +112,7 @@ def components(template: Template, values: Mapping[str, str]) -> list[dict[str, 
     missing = [each.name for each in template.fields if each.is_required and not values.get(each.key, "").strip()]
     if missing:
         raise UsageError(f"a value is missing: {', '.join(missing)}")
-    return [each for each in (_header(template, values), _body(template, values)) if each] + [
+    return [each for each in (_header(template, values), _text_component(template, "body", values)) if each] + [
         _button_component(field, template.buttons[int(field.key.split(".")[1])], values[field.key].strip())
         for field in template.fields
         if field.part == "button"
@@ -137,10 +137,6 @@ def _header(template: Template, values: Mapping[str, str]) -> dict[str, Any] | N
         place = {name: values.get(f"header.{name}", "").strip() for name in LOCATION_FIELDS}
         return {"type": "header", "parameters": [{"type": "location", "location": place}]}
     return _text_component(template, "header", values)
-
-
-def _body(template: Template, values: Mapping[str, str]) -> dict[str, Any] | None:
-    return _text_component(template, "body", values)
 
 
 def _text_component(template: Template, part: str, values: Mapping[str, str]) -> dict[str, Any] | None:

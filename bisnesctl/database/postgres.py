@@ -91,6 +91,14 @@ def query(connection: Connection, statement: str, values: Any = None) -> list[Ro
         return cursor.fetchall() if cursor.description else []
 
 
+def containing(text: str | None) -> str | None:
+    """The pattern of LIKE for values that contain the text as it is; None for None."""
+    if text is None:
+        return None
+    escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{escaped}%"
+
+
 def misread_url(dsn: str) -> str:
     """The mistake in a URL that libpq reads otherwise than it was meant; empty if there is none.
 

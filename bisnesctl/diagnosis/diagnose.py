@@ -161,14 +161,14 @@ def _bot_links(around: Surroundings, bot: BotTarget, seen: _Seen) -> list[Link]:
             Link("number", State.UNSEEN, f"its session, holds and messages are in PostgreSQL: {seen.refusal}"),
         ]
     own = [each for each in seen.links if each.about != numbers.PROCESS]  # they have links of their own
-    if around.condition is Condition.RUNNING and not serving and len(own) < len(seen.links):
-        own.append(_unserved(around, seen.number))
+    is_served = len(own) == len(seen.links)
+    if seen.number is not None and around.condition is Condition.RUNNING and not serving and not is_served:
+        own.append(_unserved(around, seen.number.channel))
     return [*links, *own]
 
 
-def _unserved(around: Surroundings, number: Number | None) -> Link:
+def _unserved(around: Surroundings, channel: str) -> Link:
     """The link of a bot whose channel has no process, here or on another machine."""
-    channel = number.channel if number else ""
     off = why_left_out(channel, around.deployment.settings)
     text = off or f"no process of {channel} is part of this start"
     steps = [*(["set it to true"] if off else []), around.deployment.start_command]

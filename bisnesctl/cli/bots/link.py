@@ -71,10 +71,12 @@ def _check_served(settings: "Settings", company: str, phone: int) -> None:
     from bisnesctl.bots import causes
     from bisnesctl.database import postgres
     from bisnesctl.processes.extras import switched_off
+    from bisnesctl.queue import targets
 
     with postgres.command_connection(settings) as connection:
-        bots = causes.situations(connection).values()
-    if any(each.no_worker for each in bots if (each.company, each.phone, each.channel) == (company, phone, "wwebjs")):
+        found = targets.find(connection, company, phone, "wwebjs")
+        bots = causes.situations(connection, [each.id for each in found]).values()
+    if any(each.no_worker for each in bots):
         step = switched_off("wwebjs", settings) or f"See `bisnesctl why {company}-{phone}`"
         raise Conflict(f"no process starts the session of bot {phone} of company {company}. {step}")
 

@@ -4,13 +4,12 @@ A page is read from an index, so the number of contacts does not matter. A searc
 and the next page continues where it ended.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
-from bisnesctl.database.postgres import query
+from bisnesctl.database.postgres import containing, query
+from services.dashboard import parameters
 from services.database.connection import Connection
 
 #: Contacts that a search looks at for a page.
@@ -65,20 +64,20 @@ class ContactPage:
 
 def page(connection: Connection, company: str | None, wanted: str, before: str, size: int) -> ContactPage:
     """Up to `size` contacts of one company or all, from a position on. `wanted`: a part of the number or the name."""
-    at, after = _position(before)
+    at, after = parameters.position(before) or (None, None)
     digits = "".join(each for each in wanted if each.isdecimal())
     look = MAX_LOOK if wanted else size + _SPARE
     values = {
-        "company": company, "wanted": f"%{_literal(wanted)}%" if wanted else None, "at": at, "id": after,
+        "company": company, "wanted": containing(wanted or None), "at": at, "id": after,
         "number": f"%{digits}%" if digits else None, "limit": size + 1, "look": look,
     }  # fmt: skip
     found = [_contact(*row) for row in query(connection, statement(PAGE, company), values)]
     if len(found) > size:
-        return ContactPage(found[:size], f"{found[size - 1].at!r}_{found[size - 1].id}")
+        return ContactPage(found[:size], parameters.position_text(found[size - 1].at, found[size - 1].id))
     end = query(connection, statement(END, company), values)
     if len(end) < 2:
         return ContactPage(found, "")
-    return ContactPage(found, "{!r}_{}".format(*end[0]), look if wanted else 0)
+    return ContactPage(found, parameters.position_text(*end[0]), look if wanted else 0)
 
 
 def statement(text: str, company: str | None) -> str:
@@ -90,16 +89,3 @@ def _contact(
     identity: str, company: str, chat: str, name: str | None, phone: int | None, last: Any, unread: int, at: float
 ) -> Contact:
     return Contact(identity, company, chat, name, phone, last if isinstance(last, dict) else {}, unread, at)
-
-
-def _position(text: str) -> tuple[float | None, str | None]:
-    """The time and the id of a row after which the next page begins."""
-    at, _, identity = text.partition("_")
-    try:
-        return float(at), str(UUID(identity))
-    except ValueError:
-        return None, None
-
-
-def _literal(text: str) -> str:
-    return re.sub(r"([\\%_])", r"\\\1", text)

@@ -16,7 +16,7 @@ from werkzeug.datastructures import FileStorage
 from bisnesctl.clients.api_client import ApiClient, Refused, SendAnswer, Upload
 from bisnesctl.errors import BisnesError
 from bisnesctl.people.roles import Role
-from services.dashboard import access, audit, texts
+from services.dashboard import access, audit, parameters, texts
 from services.dashboard.access import needs
 from services.dashboard.context import context
 from services.dashboard.pages import chats
@@ -138,8 +138,7 @@ def _fields() -> dict[str, Any]:
 
 
 def _phone() -> int | None:
-    text = request.form.get("phone", "")
-    return int(text) if text.isdecimal() and len(text) < 10 else None
+    return parameters.number(request.form.get("phone"))
 
 
 def form_name() -> str:

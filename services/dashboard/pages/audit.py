@@ -1,14 +1,13 @@
 """The audit trail: who did what."""
 
 from typing import Any
-from uuid import UUID
 
 from flask import Blueprint, request
 
 from bisnesctl.audit import reading
 from bisnesctl.audit.store import AuditFilter
 from bisnesctl.people.roles import Role
-from services.dashboard import rendering
+from services.dashboard import parameters, rendering
 from services.dashboard.access import needs
 from services.dashboard.context import context
 from services.dashboard.destinations import following_page
@@ -23,15 +22,9 @@ PAGE_SIZE = 100
 def index() -> Any:
     """The newest records, of one person or about one thing."""
     who, what = (request.args.get(name, "").strip() or None for name in ("who", "what"))
-    wanted = AuditFilter(who=who, what=what, limit=PAGE_SIZE, before=_position(request.args.get("before", "")))
+    wanted = AuditFilter(
+        who=who, what=what, limit=PAGE_SIZE, before=parameters.position(request.args.get("before", ""))
+    )
     found = reading.read(context().sources.deployment().settings, wanted)
-    older = following_page("audit.index", before="{!r}_{}".format(*found.last)) if found.last else ""
+    older = following_page("audit.index", before=parameters.position_text(*found.last)) if found.last else ""
     return rendering.page("audit.html", trail=found, who=who or "", what=what or "", older=older)
-
-
-def _position(text: str) -> tuple[float, str] | None:
-    at, _, identity = text.partition("_")
-    try:
-        return float(at), str(UUID(identity))
-    except ValueError:
-        return None

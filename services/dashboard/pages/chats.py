@@ -14,7 +14,7 @@ from bisnesctl.people.roles import Role
 from services.api.messages import queries
 from services.api.messages.queries import Chat, Position, Row
 from services.api.messages.request_fields import InvalidChatId, normalise_chat_id
-from services.dashboard import access, rendering, texts
+from services.dashboard import access, parameters, rendering, texts
 from services.dashboard.access import needs
 from services.dashboard.chats import contacts, quotes
 from services.dashboard.chats.quotes import Quote, Reply
@@ -83,7 +83,7 @@ def index() -> Any:
 @needs(Role.VIEWER, company=True)
 def show(company: str, chat: str) -> Any:
     """The newest messages of a chat, or those before a position."""
-    return page(place(company, chat), _phone(request.args.get("phone")))
+    return page(place(company, chat), parameters.number(request.args.get("phone")))
 
 
 def place(company: str, chat: str) -> Place:
@@ -161,7 +161,3 @@ def _chat(text: str, company: str) -> str | None:
         return normalise_chat_id(text, company)
     except InvalidChatId:
         return None
-
-
-def _phone(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() and len(text) < 10 else None

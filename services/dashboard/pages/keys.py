@@ -6,7 +6,7 @@ from flask import Blueprint, request
 
 from bisnesctl.database import api_keys
 from bisnesctl.people.roles import Role
-from services.dashboard import rendering
+from services.dashboard import parameters, rendering
 from services.dashboard.access import needs
 from services.dashboard.context import context
 from services.dashboard.destinations import following_page
@@ -20,8 +20,7 @@ PAGE_SIZE = 100
 @needs(Role.ADMINISTRATOR)
 def index() -> Any:
     """All keys, the oldest first."""
-    text = request.args.get("after", "")
-    after = int(text) if text.isdecimal() and len(text) < 10 else 0
+    after = parameters.number(request.args.get("after")) or 0
     with context().sources.connection() as connection:
         found = api_keys.find(connection, after=after, limit=PAGE_SIZE + 1)
     following = following_page("keys.index", after=found[PAGE_SIZE - 1].id) if len(found) > PAGE_SIZE else ""

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, abort, redirect, request, url_for
 
-from bisnesctl.database.postgres import query
+from bisnesctl.database.postgres import containing, query
 from bisnesctl.people.roles import Role
 from bisnesctl.queue import messages as queue
 from bisnesctl.queue.messages import QueueFilter
@@ -44,7 +44,7 @@ FROM ({_NEWEST} LIMIT %(look)s) o
 WHERE (%(company)s::text IS NULL OR o.company_id = %(company)s)
     AND (%(status)s::text IS NULL OR o.status::text = %(status)s)
     AND (%(code)s::text IS NULL OR o.error_code = %(code)s)
-    AND (%(text)s::text IS NULL OR o.payload::text ILIKE '%%' || %(text)s || '%%')
+    AND (%(text)s::text IS NULL OR o.payload::text ILIKE %(text)s)
 ORDER BY o.message_id DESC LIMIT %(limit)s"""
 #: SQL of the last message that a page looked at, and the one behind it.
 END = f"SELECT message_id::text FROM ({_NEWEST} OFFSET %(look)s - 1 LIMIT 2) o"
@@ -64,7 +64,7 @@ def index() -> Any:
         missing = True
     wanted = {
         "company": company, "chat": values["chat"] and _chat(values["chat"]), "status": values["status"],
-        "code": values["code"], "text": values["text"] and _literal(values["text"]),
+        "code": values["code"], "text": containing(values["text"]),
         "before": values["before"] if _UUID.fullmatch(values["before"] or "") else None, "limit": PAGE_SIZE + 1,
         "look": MAX_LOOK,
     }  # fmt: skip
@@ -123,7 +123,3 @@ def _find_id(text: str, company: str | None) -> str | None:
 def _chat(text: str) -> str:
     """A chat as it is stored: digits without signs, or an id with @."""
     return text if "@" in text else re.sub(r"[^0-9]", "", text)
-
-
-def _literal(text: str) -> str:
-    return re.sub(r"([\\%_])", r"\\\1", text)

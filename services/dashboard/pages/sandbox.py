@@ -17,7 +17,7 @@ from bisnesctl.people.roles import Role
 from services.api.messages import queries
 from services.api.messages.queries import Chat
 from services.api.messages.request_fields import InvalidChatId, normalise_chat_id
-from services.dashboard import access, audit, rendering, texts
+from services.dashboard import access, audit, parameters, rendering, texts
 from services.dashboard.access import needs
 from services.dashboard.chats import quotes
 from services.dashboard.context import context
@@ -176,8 +176,9 @@ def _port() -> int:
 
 
 def _named(name: str) -> tuple[str, int]:
-    company, _, phone = name.rpartition("-")
-    return (company, int(phone)) if company and phone.isdecimal() and len(phone) < 10 else abort(400)
+    company, _, text = name.rpartition("-")
+    phone = parameters.number(text)
+    return (company, phone) if company and phone is not None else abort(400)
 
 
 def _change(

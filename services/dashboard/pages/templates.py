@@ -10,7 +10,7 @@ from bisnesctl.bots import store, templates
 from bisnesctl.bots.templates import Template
 from bisnesctl.errors import BisnesError, UsageError
 from bisnesctl.people.roles import Role
-from services.dashboard import rendering, texts
+from services.dashboard import parameters, rendering, texts
 from services.dashboard.access import needs
 from services.dashboard.context import context
 from services.dashboard.pages import answers, chats
@@ -102,5 +102,4 @@ def _values(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _phone(given: Mapping[str, str]) -> int:
-    text = given.get("phone", "")
-    return int(text) if text.isdecimal() and len(text) < 10 else 0
+    return parameters.number(given.get("phone")) or 0

@@ -12,7 +12,7 @@ from bisnesctl import masking
 from bisnesctl.clients.api_client import ApiClient, Refused
 from bisnesctl.errors import BisnesError
 from bisnesctl.people.roles import Role
-from services.dashboard import access, audit, rendering
+from services.dashboard import access, audit, parameters, rendering
 from services.dashboard.access import needs
 from services.dashboard.context import context
 from services.dashboard.destinations import following_page
@@ -101,8 +101,8 @@ def _change(webhook: Webhook, action: str, change: Callable[[ApiClient, str], ob
 def _page(webhook: Webhook, status: int = 200, message: str = "") -> Any:
     chosen = request.args.get("state", "")
     state = chosen if chosen in STATES else None
-    before = request.args.get("before", "")
-    start = int(before) if before.isdecimal() and len(before) < 19 else NEWEST
+    given = parameters.number(request.args.get("before"), 18)
+    start = NEWEST if given is None else given
     with context().sources.connection() as connection:
         deliveries, following = registry.deliveries(connection, webhook["id"], state, start, PAGE_SIZE)
     older = url_for("webhooks.show", webhook=webhook["id"], state=state, before=following) if following else ""

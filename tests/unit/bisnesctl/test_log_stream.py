@@ -11,6 +11,7 @@ import structlog
 
 from bisnesctl.host import log_stream
 from bisnesctl.host.log_stream import LastingHandler, Repeats
+from tests.support.moving_clock import MovingClock
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 
 SERVICE = """
@@ -62,18 +63,9 @@ def test_lost_lines_are_reported_once_writing_works_again(tmp_path):
     assert " lines of this log were lost" in said
 
 
-class Clock:
-    """A clock that a test moves."""
-
-    now = 1000.0
-
-    def monotonic(self):
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    made = Clock()
+    made = MovingClock()
     monkeypatch.setattr(log_stream, "time", made)
     return made
 

@@ -8,14 +8,8 @@ from bisnesctl.people.store import PeopleStore
 from services.dashboard import sources
 from services.dashboard.sources import Sources
 from services.database.connection import Database
+from tests.support.moving_clock import MovingClock
 from tests.support.waiting import HANG_SECONDS, wait_until
-
-
-class Clock:
-    now = 100.0
-
-    def monotonic(self):
-        return self.now
 
 
 class Source:
@@ -34,7 +28,7 @@ class Source:
 
 @pytest.fixture
 def clock(monkeypatch):
-    made = Clock()
+    made = MovingClock()
     monkeypatch.setattr(sources, "time", made)
     return made
 
