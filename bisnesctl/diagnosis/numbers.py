@@ -156,7 +156,11 @@ def _provider(connection: Connection, number: Number, company: str, phone: int, 
         state = State.OK if is_held else State.WARNS  # a hold has said it already
         text = f"the check {duration(number.checked_ago)} ago found: {each.get('text', each.get('code'))}"
         advice = f"{each['next']} " if each.get("next") else ""
-        found.append(Link("provider", state, text, command=f"{advice}(bisnesctl bots verify {company} {phone})"))
+        found.append(
+            Link(
+                "provider", state, text, command=f"{advice}(bisnesctl bots verify --company {company} --phone {phone})"
+            )
+        )
     [(responses, seconds)] = query(connection, _SPEED, (number.channel,))
     if not number.is_web and seconds is not None and seconds > SLOW_ANSWER_SECONDS:
         text = f"its answers take {seconds:.1f} s on average ({responses} in the last minute)"

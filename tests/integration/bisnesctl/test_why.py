@@ -25,3 +25,12 @@ def test_the_last_refusal_of_the_provider_is_named_for_an_hour(connection, tool)
     ]
     execute(connection, "UPDATE outbox SET updated_at = now() - interval '2 hours' WHERE status = 'failed'")
     assert "last refusal" not in tool("why", "0128-0", "--json").out
+
+
+def test_a_problem_that_a_check_found_names_a_command_that_is_understood(connection, tool):
+    bot = add_bot(connection)
+    report = '{"problems": [{"code": "quality", "text": "its quality is low"}]}'
+    execute(connection, "INSERT INTO bot_check (bot_id, checked_at, report) VALUES (%s, now(), %s)", (bot, report))
+    [link] = [each for each in tool("why", "0128-0", "--json").json[0]["links"] if "its quality is low" in each["text"]]
+    assert link["command"] == "(bisnesctl bots verify --company 0128 --phone 0)"
+    assert "Usage" in tool(*link["command"].strip("()").split()[1:], "--help").text
