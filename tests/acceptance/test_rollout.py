@@ -187,9 +187,10 @@ def test_a_rollout_under_load_loses_doubles_and_reorders_nothing_whatever_is_kil
     assert (meta.wrong, web.wrong) == ([], [])
     assert [(each.doubled, each.disordered) for each in found.values()] == [([], [])] * 2
     assert not found["WhatsApp Web"].missing
-    refused = {text for text in found["Meta"].missing if text.endswith(FAULT)}
-    assert statuses.pop("failed", 0) == len(refused)
-    assert len(found["Meta"].missing - refused) <= statuses.get("unknown", 0) <= kills * IN_FLIGHT
+    # Each text that the provider does not have was refused, or its worker ended before it recorded the answer.
+    missing, failed, unknown = found["Meta"].missing, statuses.pop("failed", 0), statuses.get("unknown", 0)
+    assert failed <= sum(text.endswith(FAULT) for text in missing)
+    assert len(missing) - failed <= unknown <= kills * IN_FLIGHT
     assert set(statuses) <= {"sent", "delivered", "read", "unknown"}
 
 
