@@ -1,5 +1,6 @@
 """The program `dashboard`: `gunicorn services.dashboard.service:create_service()` serves it (port 3004)."""
 
+import os
 from typing import Any
 
 from bisnesctl.people.store import PeopleStore
@@ -8,6 +9,7 @@ from services.dashboard.app import MAX_FORM, NAME, PREFIX, Dashboard
 from services.dashboard.pages.answers import large_form
 from services.http_server.asgi import Receive, Scope, Send
 from services.http_server.service import Service
+from services.runtime import cpu_priority
 from services.runtime.process import Process
 
 #: Connections to PostgreSQL.
@@ -41,5 +43,6 @@ class DashboardService:
 
 def create_service() -> Any:
     """The application for gunicorn, from the environment's settings."""
+    cpu_priority.lower(os.getpid())  # before there are threads, which inherit it
     process = Process.from_environment(NAME, lambda _: POOL_SIZE)
     return DashboardService(Dashboard(process.settings, process.database, PeopleStore(process.settings.home)))

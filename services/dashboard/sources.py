@@ -22,7 +22,7 @@ SHARED_SECONDS = 1.0
 SHARED_FACTOR = 4.0
 #: Seconds for which it is shared therefore, at most.
 MAX_REST_SECONDS = 5.0
-#: Seconds for which an older finding is shown while a thread looks again.
+#: Seconds for which an older finding is shown while a thread looks again; those shared for longer, as long again.
 STALE_SECONDS = 5.0
 #: Findings that are kept, at most.
 MAX_FINDINGS = 200
@@ -37,7 +37,7 @@ class _Finding:
         self.lock = threading.Lock()  # held by the thread that looks
         self.value: Any = None
         self._error: Exception | None = None
-        self._fresh_until = -math.inf  # on the monotonic clock
+        self._fresh_until = self._usable_until = -math.inf  # on the monotonic clock
 
     @property
     def is_fresh(self) -> bool:
@@ -46,7 +46,7 @@ class _Finding:
     @property
     def is_usable(self) -> bool:
         """Whether it may be shown while a thread looks again."""
-        return self._error is None and time.monotonic() < self._fresh_until + STALE_SECONDS
+        return self._error is None and time.monotonic() < self._usable_until
 
     def renew(self, find: Callable[[], Any], seconds: float) -> None:
         """Looks again. The caller holds the lock."""
@@ -57,6 +57,7 @@ class _Finding:
             self._error, seconds = error.with_traceback(None), SHARED_SECONDS
         now = time.monotonic()
         self._fresh_until = now + max(seconds, min(SHARED_FACTOR * (now - begun), MAX_REST_SECONDS))
+        self._usable_until = self._fresh_until + max(seconds, STALE_SECONDS)
 
     def outcome(self) -> Any:
         """The finding. Raises the error that was raised instead."""

@@ -1,10 +1,10 @@
-"""Lowers the CPU priority of browser processes so that they do not slow down other channels, yet never starve."""
+"""Lowers the CPU priority of browsers and of the dashboard, so that messages go first and yet nothing starves."""
 
 import contextlib
 import os
 from pathlib import Path
 
-#: The niceness of a session. Measured with 30 busy processes on two cores: Chromium is up after 12 s with 5, 44 s with
+#: The niceness. Measured with sessions and 30 busy processes on two cores: Chromium is up after 12 s with 5, 44 s with
 #: 10, and not within 100 s with SCHED_IDLE, by which anything busy on the machine would stop all sessions.
 NICE = 5
 

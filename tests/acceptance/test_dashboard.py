@@ -1,8 +1,10 @@
 """The dashboard of a real deployment in a real browser."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 from selenium.webdriver.common.keys import Keys
 
@@ -111,6 +113,16 @@ def test_the_skip_link_leads_to_the_content(browser: PageBrowser, address: str) 
     assert browser.driver.execute_script("return document.activeElement.id") == "main"
     browser.press(Keys.TAB)
     assert browser.driver.execute_script("return document.querySelector('main').contains(document.activeElement)")
+
+
+def test_messages_go_before_pages(deployment: Deployment) -> None:
+    dashboard = psutil.Process(deployment.pid("dashboard")).children(recursive=True)[-1]
+    threads = [each.id for each in dashboard.threads()]
+    assert len(threads) > 1
+    assert {os.sched_getscheduler(each) for each in threads} == {os.SCHED_BATCH}
+    lower = {os.getpriority(os.PRIO_PROCESS, each) for each in threads}
+    assert len(lower) == 1
+    assert lower.pop() > os.getpriority(os.PRIO_PROCESS, deployment.pid("meta-worker-1"))
 
 
 def test_a_process_that_dies_is_seen_at_once_and_without_a_new_page(

@@ -1,10 +1,13 @@
 """Measures pages of the dashboard for several people at once, and messages with and without these people.
 
 `scripts/measure-dashboard` runs it. The rounds with and without people take turns, so that both see the same machine.
+The people have a process of their own, so that those who send messages do not wait for them. Each page was opened once
+before.
 """
 
 import argparse
 import itertools
+import multiprocessing
 import tempfile
 import threading
 import time
@@ -150,6 +153,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home, started(Path(home)) as deployment:
         loads, latencies = Loads(), dict[bool, list[float]]({False: [], True: []})
         tokens = sign_in(deployment, chosen.people)
+        open_all(address_of(deployment), tokens[0])
         for has_people in [False, True] * chosen.rounds:
             with Sender(deployment, chosen.rate) as sender:
                 if has_people:
@@ -190,12 +194,27 @@ def sign_in(deployment: Deployment, count: int) -> list[str]:
     return tokens
 
 
+def open_all(address: str, token: str) -> None:
+    """Opens each page, so that none is opened for the first time while it is measured."""
+    for page in dashboard.PAGES:
+        requests.get(f"{address}/ui{page}", cookies={COOKIE: token}, timeout=HANG_SECONDS)
+
+
 def read(deployment: Deployment, tokens: Sequence[str], pause: float, seconds: float, loads: Loads) -> None:
     """Has everybody read for a while."""
-    address = f"http://127.0.0.1:{deployment.settings.dashboard_port}"
-    people = [Person(address, token, 2 * n, pause, loads) for n, token in enumerate(tokens)]
     process = psutil.Process(deployment.pid("dashboard"))
     before = usage.cpu_seconds([process])
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found = pool.apply(_read_all, (address_of(deployment), tokens, pause, seconds))
+    loads.processor_seconds += usage.cpu_seconds([process]) - before
+    loads.failures += found.failures
+    for page, each in found.seconds.items():
+        loads.seconds.setdefault(page, []).extend(each)
+
+
+def _read_all(address: str, tokens: Sequence[str], pause: float, seconds: float) -> Loads:
+    loads = Loads()
+    people = [Person(address, token, 2 * n, pause, loads) for n, token in enumerate(tokens)]
     for each in people:
         each.begin()
         time.sleep(pause / len(people))
@@ -204,7 +223,12 @@ def read(deployment: Deployment, tokens: Sequence[str], pause: float, seconds: f
         each.end()
     for each in people:
         each.join()
-    loads.processor_seconds += usage.cpu_seconds([process]) - before
+    return loads
+
+
+def address_of(deployment: Deployment) -> str:
+    """The address of its dashboard."""
+    return f"http://127.0.0.1:{deployment.settings.dashboard_port}"
 
 
 def print_pages(loads: Loads, title: str) -> None:

@@ -3,8 +3,7 @@
 import os
 import sys
 
-from services.connectors.wwebjs.browser import cpu_priority
-from services.runtime import memory
+from services.runtime import cpu_priority, memory
 
 
 def main() -> int:

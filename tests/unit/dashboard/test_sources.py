@@ -65,6 +65,16 @@ def test_a_finding_of_a_moment_ago_is_shown_while_a_thread_looks_again(shared, c
     assert source.count == 2
 
 
+def test_a_finding_that_is_shared_for_long_is_shown_for_as_long_again(shared, clock):
+    source = Source()
+    shared.shared("x", source.find, seconds=60.0)
+    clock.now += 119.0
+    assert shared.shared("x", source.find, seconds=60.0) == 1
+    wait_until(lambda: shared.shared("x", source.find, seconds=60.0) == 2)
+    clock.now += 120.0
+    assert shared.shared("x", source.find, seconds=60.0) == 3
+
+
 def test_an_error_is_shared_but_not_for_long(shared, clock):
     source = Source()
     source.error = OSError("gone")

@@ -15,8 +15,9 @@ import structlog
 
 from bisnesctl import paths
 from bisnesctl.host.browsers import ProgramMissing
-from services.connectors.wwebjs.browser import confinement, cpu_priority, process_tree
+from services.connectors.wwebjs.browser import confinement, process_tree
 from services.connectors.wwebjs.browser.session_clock import clock
+from services.runtime import cpu_priority
 
 #: The limit for `chromium --version`.
 VERSION_TIMEOUT_SECONDS = 30.0
