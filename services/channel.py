@@ -21,12 +21,11 @@ from services.inbox.webhook_inbox import IS_WAITING, Inbox
 from services.message import Update
 from services.outbox import holds, resolutions
 from services.outbox.delivery import Delivery
-from services.outbox.departures import Journal
+from services.outbox.journal import Journal, path_of
 from services.outbox.keyed_claims import KeyedOutbox, SpareIds
 from services.outbox.on_call import OnCall
 from services.outbox.outcome_policy import USUAL_PAUSES, Attempts, Pauses
 from services.outbox.recovery import JournalRecovery, KeyedRecovery, Recovery
-from services.outbox.send_journal import path_of
 from services.outbox.store import HAS_DUE, Outbox
 from services.runtime import instance_rows
 from services.runtime.account_cache import AccountCache

@@ -16,7 +16,7 @@ from services.channel import Channel, tuned_for_meta
 from services.connectors.meta.connector import MetaConnector
 from services.connectors.meta.jobs import of_meta
 from services.connectors.meta.translation import incoming
-from services.outbox.departures import JournalInUse
+from services.outbox.journal import JournalInUse
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
 from services.waking_broker import WakingBroker, serve

@@ -20,9 +20,9 @@ from services.connector import NO_ANSWER, Again, Connector, HttpConnector, Prepa
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.http_client import Answered, Broken, InFlight
 from services.message import Bot, Held, Outcome, Rejected, Retry, Status, Unavailable, Unknown
-from services.outbox import holds, outcome_log, recovery
-from services.outbox.departures import Departures, InHand, Journal
-from services.outbox.gathering import Gathered, Gathering
+from services.outbox import holds, recovery
+from services.outbox.in_hand import Departures, Gathered, Gathering, InHand
+from services.outbox.journal import Journal
 from services.outbox.on_call import OnCall
 from services.outbox.outcome_policy import (
     USUAL_PAUSES,
@@ -258,7 +258,7 @@ class Delivery:
         return limit == len(claimed)
 
     def _count_result(self, hand: InHand, result: Result) -> None:
-        outcome_log.write(hand, result)
+        hand.log_result(result)
         if result.status is None:
             return
         self.counts[result.status] += 1
@@ -281,7 +281,7 @@ class Delivery:
         for hand, request in ready:
             self._send(hand, request)
         for hand in lost:
-            log.warning("claim.lost", marked=hand.marked, **outcome_log.about(hand))
+            log.warning("claim.lost", marked=hand.marked, **hand.about())
             if hand.marked:  # the others count it as unknown
                 self._done.add(hand, Rejected(SUSPENDED, "the worker slept, and the message did not leave"))
             else:
@@ -344,7 +344,7 @@ class Delivery:
         except EncryptionError as error:
             self._done.add(hand, Held("credential", str(error)))
         except Exception as error:  # one message must not stop all others
-            log.exception("message.request_failed", **outcome_log.about(hand))
+            log.exception("message.request_failed", **hand.about())
             self._done.add(hand, Rejected("internal", f"{type(error).__name__}: {error}"))
         else:
             if isinstance(step, Preparation):
@@ -355,7 +355,7 @@ class Delivery:
                 self._send(hand, step)
 
     def _send(self, hand: InHand, request: Request) -> None:
-        outcome_log.write_attempt(hand)
+        hand.log_attempt()
         try:
             self._departures.begin(hand, request)
         except OSError:  # it could not be marked, so it must not leave
@@ -392,7 +392,7 @@ class Delivery:
                     # Only the requests of an HttpConnector get such an answer.
                     return cast(HttpConnector, self._connector).outcome(hand.message, status, body)
                 except Exception as error:  # one answer must not stop all others
-                    log.exception("message.answer_not_understood", **outcome_log.about(hand))
+                    log.exception("message.answer_not_understood", **hand.about())
                     return Unknown(f"the answer could not be understood: {type(error).__name__}")
             case Broken(reason, handed=True):
                 return Unknown(reason, NO_ANSWER)
@@ -429,7 +429,7 @@ class Delivery:
             self._done.put_back(done)
             return False
         hand, outcome = done[0]
-        log.error("outcome.not_storable", reason=str(error).strip(), **outcome_log.about(hand))
+        log.error("outcome.not_storable", reason=str(error).strip(), **hand.about())
         self._done.add(hand, unstorable(outcome))
         return self._wait_for_database(error) if outcome == unstorable(outcome) else False
 

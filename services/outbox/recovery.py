@@ -1,7 +1,7 @@
 """Recovery of messages that dead workers had in hand.
 
 A message that never left is queued again; one that may have left becomes `unknown`. The journal of a worker of this
-machine knows which, and so does the lane of a message that its worker had not marked in the database (`departures`). If
+machine knows which, and so does the lane of a message that its worker had not marked in the database (`in_hand`). If
 a channel chooses the keys of messages before the send (WhatsApp Web), all of them are queued again: the next worker
 that claims such a message looks for its key in the chat before anything else.
 """
@@ -15,7 +15,7 @@ import structlog
 
 from services.database.connection import Connection, query, transaction
 from services.message import Status
-from services.outbox import send_journal
+from services.outbox import journal
 from services.outbox.outcome_policy import UNKNOWN_PAUSE_SECONDS, Result
 from services.outbox.store import Outbox
 
@@ -151,17 +151,17 @@ class JournalRecovery:
             by_claim[message.claim].append(message)
         for claim, messages in by_claim.items():
             host, instance, run = claim.split("/")
-            path = send_journal.path_of(self._journals, instance)
+            path = journal.path_of(self._journals, instance)
             if host != self._host:
                 self._record(connection, messages, None)
             elif instance == self._instance:
-                self._record(connection, messages, send_journal.marked(path, run))
+                self._record(connection, messages, journal.marked(path, run))
             else:  # a neighbour, which may be alive
-                with send_journal.unowned(path) as is_dead:
-                    if not (is_dead or not send_journal.is_of(path, run)):
+                with journal.unowned(path) as is_dead:
+                    if not (is_dead or not journal.is_of(path, run)):
                         messages = [each for each in messages if each.overtaken]
                     if messages:
-                        self._record(connection, messages, send_journal.marked(path, run))
+                        self._record(connection, messages, journal.marked(path, run))
 
     def _record(self, connection: Connection, messages: list[Abandoned], marks: set[int] | None) -> None:
         """Settle the messages of one dead worker.

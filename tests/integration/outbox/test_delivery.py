@@ -13,8 +13,8 @@ from services.database.connection import DatabaseUnavailable
 from services.message import Rejected, Sent, Status
 from services.outbox import store
 from services.outbox.accept import IdempotencyConflict
-from services.outbox.departures import Journal
-from services.outbox.send_journal import path_of as journal_path
+from services.outbox.journal import Journal
+from services.outbox.journal import path_of as journal_path
 from services.runtime.heartbeat import worker_name
 from tests.support.outbox import entry, execute, status_of
 from tests.support.outbox_worker import Stage

@@ -4,10 +4,8 @@ import os
 
 import pytest
 
-from services.outbox import departures
-from services.outbox.departures import Journal
-from services.outbox.send_journal import marked, unowned
-from services.outbox.send_journal import path_of as journal_path
+from services.outbox.journal import Journal, marked, unowned
+from services.outbox.journal import path_of as journal_path
 from tests.support.outbox import entry
 from tests.support.outbox_worker import Stage
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
@@ -15,7 +13,7 @@ from tests.support.processes.disks import again_in_a_namespace, mounts, small_di
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(departures, "JOURNAL_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("services.outbox.journal.RETRY_SECONDS", 0.1)
 
 
 def test_the_same_holds_in_a_user_namespace():

@@ -26,7 +26,7 @@ from services.message import Payload
 from services.outbox import message_status
 from services.outbox.accept import Entry
 from services.outbox.delivery import Delivery
-from services.outbox.departures import Journal
+from services.outbox.journal import Journal
 from services.outbox.outcome_policy import Attempts
 from services.outbox.recovery import KeyedRecovery
 from services.outbox.store import Outbox

@@ -6,9 +6,7 @@ import textwrap
 
 import pytest
 
-from services.outbox import send_journal
-from services.outbox.departures import Journal, JournalInUse
-from services.outbox.send_journal import marked, unowned
+from services.outbox.journal import Journal, JournalInUse, marked, stamp, unowned
 
 
 def test_marks_outlive_the_process_that_is_killed(tmp_path):
@@ -16,7 +14,7 @@ def test_marks_outlive_the_process_that_is_killed(tmp_path):
     script = textwrap.dedent("""
         import sys, time
         from pathlib import Path
-        from services.outbox.departures import Journal
+        from services.outbox.journal import Journal
         journal = Journal(Path(sys.argv[1]), 8)
         journal.begin("run-1")
         for slot, message in enumerate((11, 12, 13)):
@@ -57,8 +55,8 @@ def test_a_journal_of_another_run_says_nothing(tmp_path):
 def test_a_journal_of_an_earlier_boot_says_nothing(tmp_path, monkeypatch):
     path = tmp_path / "w.journal"
     Journal(path, 4).begin("run-1")
-    stamp = send_journal.stamp("run-1")
-    monkeypatch.setattr(send_journal, "stamp", lambda run: stamp[:-1] + b"x")
+    now = stamp("run-1")
+    monkeypatch.setattr("services.outbox.journal.stamp", lambda run: now[:-1] + b"x")
     assert marked(path, "run-1") is None
 
 
