@@ -16,8 +16,8 @@ from services.database.connection import Connection, Statement, query, run
 from services.events.payload_sql import EDIT_EVENT, REACTION_EVENT, REVOCATION_EVENT
 from services.inbox.arrivals import Arrival, Place, Row, common, input_rows
 from services.message import Edit, Reaction, Revocation
-from services.outbox.outcome_sql import IS_LAST_MESSAGE
-from services.outbox.store import MAX_WAITING, NumberedEvent
+from services.outbox.reports import MAX_WAITING, NumberedEvent
+from services.outbox.store import IS_LAST_MESSAGE
 
 #: How many recent outgoing messages of a chat to search when WhatsApp echoes our own reaction, edit or deletion.
 MAX_ECHO_SEARCH = 500
@@ -118,7 +118,7 @@ _STATEMENTS = {
     "revocation": Statement("arrived_revocations", _REVOCATIONS, rows="json"),
 }
 
-# Status reports wait in the same table (`services.outbox.store`).
+# Status reports wait in the same table (`services.outbox.reports`).
 _STATUSES = """
 UPDATE messages m SET status = s.status
 FROM json_to_recordset(%(rows)s::json) AS s (company_id varchar, target text, status text)

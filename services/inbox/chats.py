@@ -8,7 +8,7 @@ from services.database.connection import Connection, query, query_one, query_val
 from services.events.payload_sql import RENAMED_EVENT
 from services.inbox.arrivals import Place
 from services.message import Incoming, Peer, Renaming
-from services.outbox.store import NumberedEvent
+from services.outbox.reports import NumberedEvent
 
 _CHAT = """
 SELECT COALESCE(chat_of(%(company)s, %(number)s, to_timestamp(%(at)s)), (

@@ -11,7 +11,7 @@ from services.database.connection import Connection, Statement, run
 from services.events.payload_sql import CALL_EVENT, RECEIVED_ANY_EVENT, RECEIVED_EVENT
 from services.inbox.arrivals import Place, Row, common, input_rows
 from services.message import Call, Incoming
-from services.outbox.store import NumberedEvent
+from services.outbox.reports import NumberedEvent
 
 #: Seconds after a customer's message in which any message may be sent to them (Cloud API, "Customer service windows").
 SERVICE_WINDOW_SECONDS = 24 * 3600

@@ -11,7 +11,7 @@ from services.events.payload_sql import NOTICE_EVENT
 from services.message import Holding, Lifting, Notice, NoticeEffect, Scope
 from services.outbox import holds
 from services.outbox.outcome_policy import Hold
-from services.outbox.store import NumberedEvent
+from services.outbox.reports import NumberedEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,11 @@ from services.database.connection import (
 )
 from services.database.group_commit import Batch, GroupCommit
 from services.events.payload_sql import digits
-from services.inbox import changes, chats, messages, notices, refused_links
+from services.inbox import changes, chats, messages, notices
 from services.inbox.arrivals import Arrival, Place
 from services.inbox.notices import PlacedNotice
 from services.message import Call, Incoming, Notice, Renaming, Status, StatusUpdate, Update
-from services.outbox import store
-from services.outbox.store import NumberedEvent, Report
+from services.outbox.reports import NumberedEvent, Report, apply_reports, raise_events
 from services.wakeups import Notifier
 
 #: Webhooks that share one commit when they are stored, at most.
@@ -267,17 +266,16 @@ class Inbox:
     def _write(self, connection: Connection, batch: _Updates) -> None:
         events: list[NumberedEvent] = []
         places = self._places(connection, batch)
-        reports = list(_reports(batch, places))
-        resent = refused_links.resend(connection, reports)
-        if reports := [report for report in reports if report.update.message_id not in resent]:
-            events += store.apply_reports(connection, self._process, self._media_base, reports)
+        if reports := list(_reports(batch, places)):
+            events += apply_reports(connection, self._process, self._media_base, reports)
         for kind, group in groupby(_arrivals(batch, places), key=lambda each: type(each[1])):
             events += self._record(connection, kind, list(group))
         placed = [PlacedNotice(n, u, bot) for n, (u, bot) in enumerate(batch.updates) if isinstance(u, Notice)]
         if placed:
             events += notices.record(connection, self._process, placed)
-        store.raise_events(connection, events)
-        notices.apply_effects(connection, self._process, placed)
+        raise_events(connection, events)
+        if placed:
+            notices.apply_effects(connection, self._process, placed)
 
     def _record(self, connection: Connection, kind: type[Update], arrivals: list[Any]) -> list[NumberedEvent]:
         """Store arrivals of one type; returns their events."""
@@ -295,7 +293,7 @@ class Inbox:
         """Apply the changes that waited for messages which the outbox has stored."""
         with transaction(connection) as cursor:
             cursor.execute(_LOCK, (APPLY_LOCK_ID, self._lock_name))
-            store.raise_events(connection, changes.apply_overdue(connection, self._filter))
+            raise_events(connection, changes.apply_overdue(connection, self._filter))
 
     def _places(self, connection: Connection, batch: _Updates) -> "_Places":
         addressed = [(u.number, bot) for u, bot in batch.updates if not isinstance(u, Notice)]

@@ -4,7 +4,8 @@ from typing import Any
 
 from services.database.connection import Connection, query, transaction
 from services.message import Status, StatusUpdate
-from services.outbox.store import Outbox, Report, apply_reports, raise_events
+from services.outbox.reports import Report, apply_reports, raise_events
+from services.outbox.store import Outbox
 
 #: Decisions that are recorded in one transaction.
 RESOLVE_BATCH = 500

@@ -1,31 +1,26 @@
-"""The SQL of messages on their way out: claim due ones, record their outcomes, apply their providers' reports.
+"""The SQL of messages on their way out: claim due ones, record their outcomes.
 
-Outcomes and reports change a message's row in the outbox. Both write the history, which other systems read, and the
-events of companies that asked for events. They do so by the same pieces of SQL, which read the CTE `written`: the
-changed rows of `outbox` as they are now.
+Outcomes, and the providers' reports that follow (`reports`), change a message's row in the outbox. Both write the
+history, which other systems read, and the events of companies that asked for events. They do so by the same pieces of
+SQL, which read the CTE `written`: the changed rows of `outbox` as they are now.
 
 Lock order, so that nothing deadlocks: lanes in order of (bot, chat), then outbox rows in order of their key, then
 bot_pace in order of bot. Claims skip lanes that are locked and never wait for one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
 
 from bisnesctl.bots.ownership import Side
-from bisnesctl.database.event_sql import ack_event
+from bisnesctl.database.event_sql import NOW, ack_event
 from services.database.connection import Connection, Statement, query, query_value, run
-from services.events.payload_sql import SENT_EVENT
-from services.message import Outgoing, Status, StatusUpdate
+from services.events.payload_sql import CONTENT, MEDIA_URL, SENT_EVENT
+from services.message import Outgoing, Status
 from services.outbox.outcome_policy import Result
-from services.outbox.outcome_sql import HISTORY, LEARN, PLAIN_KINDS, RECORD, RECORD_SENT, RECORD_UNKNOWN, learn, written
 
-#: Changes and reports of a company that wait for messages which are not there yet, at most; see `message_change`.
-MAX_WAITING = 10_000
-#: An event for `raise_events`, with the number of its cause among the updates of a batch.
-NumberedEvent = tuple[int, str]
 #: A statement with its parameters.
 Step = tuple[Statement, dict[str, Any]]
 
@@ -122,117 +117,218 @@ RETURNING l.bot_id, l.chat_id, l.fence""",
     claims="json", worker="text", lease="float",
 )  # fmt: skip
 
-# A report reaches the messages of those alone for whom it speaks: one company's number by its own secret or browser, or
-# all that have the number that it names. Ids of messages prove nothing: senders choose the echoed data.
-SPEAKS_FOR = "r.companies ? {0}.company_id AND (r.phone_index IS NULL OR {0}.phone_index = r.phone_index)"
+_CONTACT_ID = "company_id || '-' || split_part(chat_id, '@', 1)"
+_SENT = "status IN ('sent', 'delivered', 'read')"
+#: Kinds that change another message of the history.
+CHANGING_KINDS = "('reaction', 'read', 'edit', 'delete')"
+#: Whether a message `m` of the history is the last one of its contact `c`. Earlier versions stored no id with it.
+IS_LAST_MESSAGE = """CASE WHEN c.last_message ? 'id' THEN c.last_message ->> 'id' = m.id::text
+        ELSE (c.last_message ->> 'timestamp')::float = floor(extract(epoch FROM m.timestamp))
+            AND c.last_message ->> 'body' IS NOT DISTINCT FROM m.content END"""
 
-_NAMES_IN_REPORTS = """
-        SELECT company_id, bot_id, chat_of(company_id, chat_id) AS sent_to,
-               COALESCE(NULLIF(chat_of(company_id, recipient), chat_of(company_id, chat_id)), user_id) AS other
-        FROM locked"""
 
-# The price, and whether a voice message was played. They are reported once more if the status was known before.
-_NEWS = """COALESCE((SELECT jsonb_object_agg(key, value) FROM jsonb_each({0})
-        WHERE key IN ('pricing', 'conversation', 'played')), '{{}}')"""
-#: Fields of a report that its event has, and the timeline does not.
-_EVENT_ALONE = "ARRAY['errors', 'recipient_id', 'recipient_parent_user_id', 'recipient_identity_key_hash']"
+def written(source: str, first: str, more: str = "") -> str:
+    """SQL of the CTE `written`: changed rows of the outbox as they are now, under the one id of their chat.
 
-# Ignore status reports for a provider ID that was replaced because its media link was refused.
-_REPORTED_EVENT = ack_event(
-    "step.status",
-    "extract(epoch FROM (entry.value ->> 'at')::timestamptz)",
-    "COALESCE(entry.value ->> 'code', w.error_code)",
-    "COALESCE(entry.value ->> 'error', w.error)",
-    "(entry.value - ARRAY['status', 'at', 'code', 'error'])",
-)
+    `source`: the CTE with the rows; `first`: SQL whether a row `u` of it may have become sent only now; `more`: further
+    columns of it.
+    """
+    return f"""written AS (
+    SELECT u.bot_id, chat_of(u.company_id, u.chat_id) AS chat_id, u.id, u.message_id, u.company_id, u.phone_index,
+           u.kind, u.payload, u.status, u.provider_id, u.error_code, u.error, u.request_id,
+           {first} AS first{more}
+    FROM {source} u
+)"""
 
-_REPORT = Statement(
-    "apply_reports",
-    f"""
+
+_TARGET = "m.company_id = w.company_id AND m.external_id = w.payload ->> 'target_provider_id'"
+
+#: The messages that were sent, as rows of the history.
+_NEW_HISTORY = f"""history AS (
+    INSERT INTO messages (id, message_id, company_id, contact_id, chat_id, content, message_type, media_url,
+        media_metadata, quoted_message, from_me, direction, author, status, phone_index, timestamp, provider,
+        external_id)
+    SELECT message_id, message_id::text, company_id, {_CONTACT_ID}, history_chat_id(chat_id), {CONTENT}, kind,
+           {MEDIA_URL}, payload -> 'media', CASE WHEN payload ? 'quoted_provider_id'
+               THEN jsonb_build_object('id', payload ->> 'quoted_provider_id') END,
+           true, 'outbound', payload ->> 'userName', status::text, phone_index, now(), %(process)s, provider_id
+    FROM written WHERE {_SENT} AND kind NOT IN {CHANGING_KINDS}
+    ON CONFLICT DO NOTHING RETURNING id
+)"""
+
+HISTORY = f"""{_NEW_HISTORY}, reacted AS (
+    UPDATE messages m SET reaction = NULLIF(w.payload ->> 'reaction', ''), reaction_timestamp = now()
+    FROM written w WHERE w.kind = 'reaction' AND w.{_SENT} AND w.first AND {_TARGET}
+), corrected AS (
+    UPDATE messages m SET content = w.payload ->> 'message', edited = true, edited_at = now()
+    FROM written w WHERE w.kind = 'edit' AND w.{_SENT} AND w.first AND {_TARGET}
+), revoked AS (
+    UPDATE messages m SET status = 'revoked' FROM written w
+    WHERE w.kind = 'delete' AND w.{_SENT} AND (w.payload -> 'deleteForEveryone')::bool AND {_TARGET}
+), closed AS (  -- Meta reports that the 24 hours are over, even if our count differs
+    UPDATE chat c SET window_until = LEAST(c.window_until, now()) FROM written w
+    WHERE w.status = 'failed' AND w.error_code = '131047' AND c.bot_id = w.bot_id AND c.chat_id = w.chat_id
+)"""
+
+#: The last message of each contact that a message was sent to.
+_NEW_CONTACTS = f"""contact AS (
+    INSERT INTO contacts AS c (contact_id, company_id, phone, chat_id, phone_index, last_message)
+    SELECT DISTINCT ON (company_id, contact_id) contact_id, company_id, phone, old_chat_id, phone_index, last_message
+    FROM (
+        SELECT {_CONTACT_ID} AS contact_id, company_id, CASE WHEN chat_id ~ '^[0-9]+$' THEN '+' || chat_id END AS phone,
+               history_chat_id(chat_id) AS old_chat_id, phone_index, id, jsonb_build_object('id', message_id,
+                   'body', {CONTENT}, 'type', kind,
+                   'from_me', true, 'timestamp', floor(extract(epoch FROM now()))) AS last_message
+        FROM written WHERE {_SENT} AND kind NOT IN {CHANGING_KINDS}) sent
+    ORDER BY company_id, contact_id, id DESC
+    ON CONFLICT (contact_id, company_id) DO UPDATE SET last_message = excluded.last_message, updated_at = now()
+    RETURNING 1 AS row
+)"""
+
+# `seen` has all changes of contacts that are not about a new message, so that no row is changed twice.
+_CONTACTS = f"""renamed AS (  -- a message that was sent again because its link was refused has a new provider id
+    UPDATE messages m SET external_id = w.provider_id FROM written w WHERE m.id = w.message_id AND m.external_id IS NULL
+), {_NEW_CONTACTS}, seen AS (
+    UPDATE contacts c SET
+        unread_count = CASE WHEN w.kind = 'read' THEN 0 ELSE c.unread_count END,
+        last_message = CASE WHEN w.kind = 'read' OR m.id IS NULL OR NOT ({IS_LAST_MESSAGE})
+                OR c.last_message ->> 'type' = 'revoked' THEN c.last_message
+            WHEN w.kind = 'edit' THEN c.last_message || jsonb_build_object('body', w.payload -> 'message')
+            ELSE c.last_message || jsonb_build_object('body', NULL, 'type', 'revoked') END
+    FROM written w LEFT JOIN messages m ON w.kind <> 'read' AND {_TARGET}
+    WHERE (w.kind IN ('read', 'edit') OR w.kind = 'delete' AND (w.payload -> 'deleteForEveryone')::bool)
+        AND w.{_SENT} AND c.company_id = w.company_id
+        AND c.contact_id = w.company_id || '-' || split_part(w.chat_id, '@', 1)
+    RETURNING 1 AS row
+)"""
+
+
+def learn(names: str) -> str:
+    """SQL that keeps the other ids by which the provider knows a chat: another form of its number, or a user id.
+
+    `names`: SQL of rows with company_id, bot_id, sent_to and other. The chat is the one that we wrote to, unless the
+    person has written under the other id alone.
+    """
+    return f"""
+    INSERT INTO chat_alias (company_id, alias, chat_id)
+    SELECT DISTINCT ON (s.company_id, a.alias) s.company_id, a.alias, CASE WHEN k.known THEN s.other ELSE s.sent_to END
+    FROM ({names}) s CROSS JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM chat WHERE bot_id = s.bot_id AND chat_id = s.other)
+            AND NOT EXISTS (SELECT FROM chat WHERE bot_id = s.bot_id AND chat_id = s.sent_to) AS known
+    ) k CROSS JOIN LATERAL (SELECT CASE WHEN k.known THEN s.sent_to ELSE s.other END AS alias) a
+    WHERE s.other <> s.sent_to AND s.sent_to NOT LIKE '%%@g.us' AND NOT EXISTS (
+        SELECT FROM chat_alias c WHERE c.company_id = s.company_id AND c.chat_id = a.alias)
+    ORDER BY s.company_id, a.alias ON CONFLICT DO NOTHING"""
+
+
+#: The kinds of messages that add to the history, and change nothing in it, when they are sent.
+_PLAIN_KINDS = frozenset({"text", "template"})
+
+_RECORD_TYPES = {"results": "json", "process": "text", "media_base": "text"}
+
+# A `done` below 0 says that an older message was queued once more while this one was in hand, see reopened_at().
+# A result whose lane is no longer ours (the lease expired during an outage of the database) still settles an unknown
+# message, if it may have left under that claim; another worker may have made it unknown otherwise.
+# `settled` is kept apart, since a row that a report has just changed is joined once more ("EvalPlanQual"), in which
+# PostgreSQL refuses to run `freed`.
+_UPDATED = f"""
 WITH r AS (
-    SELECT * FROM json_to_recordset(%(updates)s::json) AS r (
-        n int, bot_id int, companies jsonb, phone_index int, message_id uuid, provider_id text, status message_status,
-        at float, code text, error text, details jsonb, recipient text)
-), named AS (
-    SELECT r.n, COALESCE(r.message_id, (
-        SELECT k.message_id FROM wa_key k WHERE k.bot_id = r.bot_id AND k.key_id = split_part(r.provider_id, '_', 3)
-    ), (
-        SELECT m.id FROM messages m WHERE m.external_id = r.provider_id AND m.provider = %(process)s
-            AND {SPEAKS_FOR.format("m")} LIMIT 1
-    )) AS message_id, r.bot_id, r.companies, r.phone_index, r.provider_id, r.status, r.at, r.code, r.error, r.details,
-        r.recipient
-    FROM r
-), known AS (
-    SELECT r.* FROM named r LEFT JOIN outbox o ON o.message_id = r.message_id
-    WHERE o.payload #>> '{{media,refused}}' IS DISTINCT FROM r.provider_id AND CASE
-        WHEN o.message_id IS NOT NULL THEN {SPEAKS_FOR.format("o")}
-        ELSE EXISTS (SELECT FROM messages m WHERE m.id = r.message_id AND {SPEAKS_FOR.format("m")}) END
-), merged AS (
-    SELECT message_id, min(n) AS n, NULLIF(max(provider_id), '') AS provider_id, max(recipient) AS recipient,
-           max(details ->> 'recipient_user_id') AS user_id, max(status) AS status, max(code) AS code,
-           max(error) AS error,
-           jsonb_object_agg(status, jsonb_strip_nulls(jsonb_build_object(
-               'status', status, 'at', to_timestamp(at), 'code', code, 'error', error)) || details) AS entries
-    FROM known GROUP BY message_id
-), locked AS (
-    SELECT o.bot_id, o.chat_id, o.id, o.message_id, o.company_id, o.status AS before, o.timeline AS former, m.recipient,
-           m.user_id
-    FROM merged m JOIN outbox o USING (message_id)
-    ORDER BY o.bot_id, o.chat_id, o.id FOR UPDATE OF o
-), moved AS (
+    SELECT * FROM json_to_recordset(%(results)s::json) AS r (
+        bot_id int, chat_id text, id bigint, claim text, final bool, status message_status, after float,
+        provider_id text, code text, error text, fence bigint, marked bool)
+    ORDER BY bot_id, chat_id
+), freed AS (
+    UPDATE lane l SET claim = NULL, head = NULL, pending = l.pending - r.final::int,
+                      done = CASE WHEN l.done < 0 THEN -l.done - 1 WHEN r.final THEN r.id ELSE l.done END,
+                      due = now() + r.after * interval '1 second'
+    FROM r WHERE l.bot_id = r.bot_id AND l.chat_id = r.chat_id AND l.claim = r.claim AND l.head = r.id
+        AND l.fence = COALESCE(r.fence, l.fence)
+    RETURNING r.*, l.pending
+), settled AS MATERIALIZED (
+    SELECT * FROM freed WHERE status IS NOT NULL
+    UNION ALL
+    SELECT r.*, 0 FROM r CROSS JOIN LATERAL (  -- a look-up each, which no plan turns into a scan
+        SELECT status FROM outbox WHERE bot_id = r.bot_id AND chat_id = r.chat_id AND id = r.id OFFSET 0) o
+    WHERE r.id NOT IN (SELECT id FROM freed) AND r.status IS NOT NULL AND r.marked AND o.status = 'unknown'
+), updated AS (
     UPDATE outbox o SET
-        status = GREATEST(o.status, m.status), provider_id = COALESCE(o.provider_id, m.provider_id), updated_at = now(),
-        error_code = CASE WHEN m.status = 'failed' AND o.status < 'failed' THEN m.code ELSE o.error_code END,
-        error = CASE WHEN m.status = 'failed' AND o.status < 'failed' THEN m.error ELSE o.error END,
-        timeline = (
-            SELECT COALESCE(jsonb_agg(CASE WHEN m.entries ? (step ->> 'status')
-                THEN {_NEWS.format("m.entries -> (step ->> 'status')")} || step ELSE step END ORDER BY place), '[]')
-            FROM jsonb_array_elements(o.timeline) WITH ORDINALITY AS steps (step, place)
-        ) || COALESCE((
-            SELECT jsonb_agg(entry.value - {_EVENT_ALONE} ORDER BY entry.key::message_status)
-            FROM jsonb_each(m.entries) entry
-            WHERE NOT o.timeline @> jsonb_build_array(jsonb_build_object('status', entry.key))), '[]'::jsonb)
-    FROM merged m JOIN locked USING (message_id)
-    WHERE o.bot_id = locked.bot_id AND o.chat_id = locked.chat_id AND o.id = locked.id
-    RETURNING o.*, m.n, m.entries, locked.before, locked.former
-), {written("moved", "u.before < 'sent'", ", u.n, u.entries, u.before, u.former")}, {HISTORY}, reported AS (
-    UPDATE messages h SET status = m.status::text FROM merged m
-    WHERE h.id = m.message_id AND CASE
-        WHEN h.status = ANY (enum_range(NULL::message_status)::text[]) THEN h.status::message_status < m.status
-        ELSE h.status IS DISTINCT FROM 'revoked' END
-), parked AS (  -- the reports of messages that are not there yet
-    INSERT INTO message_change AS c (company_id, change_id, kind, target, details, waits)
-    SELECT DISTINCT ON (company_id, provider_id) company_id, 'status ' || provider_id, 'status', provider_id,
-           jsonb_build_object('company_id', company_id, 'status', status, 'process', %(process)s, 'bot_id', bot_id),
-           true
-    FROM named CROSS JOIN LATERAL jsonb_array_elements_text(companies) AS speaks (company_id)
-    WHERE message_id IS NULL AND (
-        SELECT count(*) FROM (SELECT FROM message_change w WHERE w.company_id = speaks.company_id AND w.waits
-        LIMIT {MAX_WAITING}) w) < {MAX_WAITING}
-    ORDER BY company_id, provider_id, status DESC
-    ON CONFLICT (company_id, change_id) DO UPDATE SET details = excluded.details, waits = true
-        WHERE (c.details ->> 'status')::message_status < (excluded.details ->> 'status')::message_status
-), learned AS (
-    {learn(_NAMES_IN_REPORTS)}
-)
-SELECT n, event::text FROM (
-    SELECT w.n, w.id, 0 AS place, {SENT_EVENT} AS event FROM written w JOIN event_feed USING (company_id)
+        status = CASE WHEN o.status <= 'sending' THEN r.status ELSE GREATEST(o.status, r.status) END,
+        attempts = o.attempts + (r.status <> 'waiting')::int,
+        provider_id = COALESCE(r.provider_id, o.provider_id),
+        error_code = r.code, error = r.error, updated_at = now(),
+        timeline = o.timeline || CASE
+            WHEN r.final AND o.timeline @> jsonb_build_array(jsonb_build_object('status', r.status)) THEN '[]'::jsonb
+            ELSE jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+                'status', r.status, 'at', now(), 'attempt', o.attempts + 1, 'code', r.code, 'error', r.error))) END
+    FROM settled r WHERE o.bot_id = r.bot_id AND o.chat_id = r.chat_id AND o.id = r.id
+    RETURNING o.*, r.status AS step
+), {written("updated", "true", ", u.step, u.timeline, u.attempts")}"""
+
+_IS_MORE_DUE = "EXISTS (SELECT FROM freed WHERE pending > 0 AND after <= 0)"
+
+# The contacts are counted so that they are written, and locked, before the feed is.
+#: Records outcomes of any kind. Its one row: whether more messages of these chats are due.
+_RECORD = Statement(
+    "record",
+    f"""{_UPDATED}, {HISTORY}, {_CONTACTS}
+SELECT raise_events(jsonb_agg(event ORDER BY id, place)), {_IS_MORE_DUE}
+FROM (
+    SELECT w.id, 1 AS place, {SENT_EVENT} AS event FROM written w JOIN event_feed USING (company_id)
         JOIN history ON history.id = w.message_id
     UNION ALL
-    SELECT w.n, w.id, 1 + array_position(enum_range(NULL::message_status), entry.key::message_status),
-        {_REPORTED_EVENT}
-    FROM written w JOIN event_feed USING (company_id) CROSS JOIN LATERAL jsonb_each(w.entries) entry
+    SELECT w.id, 2, {ack_event("w.status", NOW, "w.error_code", "w.error")} FROM written w
+        JOIN event_feed USING (company_id) LEFT JOIN history ON history.id = w.message_id
+    WHERE w.kind <> 'read'
+        AND (w.status IN ('failed', 'unknown')
+             OR w.status = 'sent' AND (history.id IS NOT NULL OR w.kind IN {CHANGING_KINDS}))
+    UNION ALL  -- a later step was reported before the answer was recorded
+    SELECT w.id, 2, {ack_event("'sent'", NOW, "NULL", "NULL")} FROM written w JOIN event_feed USING (company_id)
+    WHERE w.kind <> 'read' AND w.step = 'sent' AND w.status IN ('delivered', 'read')
+        AND w.timeline -> -1 @> jsonb_build_object('status', 'sent', 'attempt', w.attempts)
+) events WHERE (SELECT count(*) FROM contact) + (SELECT count(*) FROM seen) >= 0""",
+    **_RECORD_TYPES,
+)
+
+# A step that was reported before the answer was recorded gets its event now.
+#: Records that messages of `_PLAIN_KINDS` were sent. It has a plan for that alone, since to start one costs as much as
+#: to run it. Its one row is that of `_RECORD`.
+_RECORD_SENT = Statement(
+    "record_sent",
+    f"""{_UPDATED}, {_NEW_HISTORY}, {_NEW_CONTACTS}
+SELECT raise_events(jsonb_agg(event ORDER BY id, place)), {_IS_MORE_DUE}
+FROM (
+    SELECT w.id, place, event
+    FROM written w JOIN event_feed USING (company_id) LEFT JOIN history ON history.id = w.message_id
     CROSS JOIN LATERAL (
-        SELECT entry.key <> 'failed' AND NOT w.former @> jsonb_build_array(jsonb_build_object('status', entry.key))
-            AS fresh, {_NEWS.format("entry.value")} AS news) said
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN said.fresh THEN entry.key::message_status
-            ELSE GREATEST(entry.key::message_status, w.before) END AS status) step
-    WHERE w.kind <> 'read' AND (said.fresh OR entry.key::message_status > w.before OR said.news <> '{{}}'
-        AND NOT w.former @> jsonb_build_array(jsonb_build_object('status', entry.key) || said.news))
-) events ORDER BY n, id, place""",
-    updates="json", process="text", media_base="text",
-)  # fmt: skip
+        SELECT 1 AS place, {SENT_EVENT} AS event WHERE history.id IS NOT NULL
+        UNION ALL
+        SELECT 2, {ack_event("'sent'", NOW, "NULL", "NULL")}
+        WHERE w.status = 'sent' AND history.id IS NOT NULL OR w.status IN ('delivered', 'read')
+            AND w.timeline -> -1 @> jsonb_build_object('status', 'sent', 'attempt', w.attempts)) e
+) events WHERE (SELECT count(*) FROM contact) >= 0""",
+    **_RECORD_TYPES,
+)
+
+# Locks: only rows that nobody else writes.
+_RECORD_UNKNOWN = Statement(
+    "record_unknown",
+    """
+INSERT INTO unknown_message (message_id)
+SELECT o.message_id FROM json_to_recordset(%(results)s::json) AS r (bot_id int, chat_id text, id bigint)
+    JOIN outbox o USING (bot_id, chat_id, id) WHERE o.status = 'unknown'
+ON CONFLICT DO NOTHING""",
+    results="json",
+)
+
+#: Keeps the ids by which the provider knows chats, if it named others.
+_LEARN = Statement(
+    "learn_names",
+    learn("""SELECT c.company_id, r.bot_id, chat_of(c.company_id, r.chat_id) AS sent_to,
+        chat_of(c.company_id, r.recipient) AS other
+    FROM json_to_recordset(%(results)s::json) AS r (bot_id int, chat_id text, recipient text)
+    JOIN phone_configs c ON c.id = r.bot_id"""),
+    results="json",
+)
 
 # A claim of a former owner is not renewed: the bot's owner gets the message as soon as the lease is over.
 _RENEW = """
@@ -247,17 +343,6 @@ SELECT EXISTS (
         AND (p.owner IS NULL OR %(side)s IS NULL OR p.owner = %(side)s)
         AND EXISTS (
             SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now()))"""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A provider's report, with its number in the batch and the companies for which it speaks."""
-
-    n: int
-    update: StatusUpdate
-    companies: list[str]  # those that have the number
-    bot_id: int | None = None  # the one bot whose secret or browser it came with
-    phone_index: int | None = None  # of that bot
 
 
 class Exchanged(NamedTuple):
@@ -316,12 +401,12 @@ class Outbox:
         rows = orjson.dumps(results).decode()
         steps: list[Step] = []
         if any(result.recipient not in (None, result.chat_id) for result in results):
-            steps.append((LEARN, {"results": rows}))  # before the history, which has one id for a chat
-        is_plain = all(each.status is Status.SENT and each.kind in PLAIN_KINDS for each in results)
+            steps.append((_LEARN, {"results": rows}))  # before the history, which has one id for a chat
+        is_plain = all(each.status is Status.SENT and each.kind in _PLAIN_KINDS for each in results)
         values = {"results": rows, "process": self.channel, "media_base": self.media_base}
-        steps.append((RECORD_SENT if is_plain else RECORD, values))
+        steps.append((_RECORD_SENT if is_plain else _RECORD, values))
         if any(result.status is Status.UNKNOWN for result in results):
-            steps.append((RECORD_UNKNOWN, {"results": rows}))
+            steps.append((_RECORD_UNKNOWN, {"results": rows}))
         return steps
 
     def claim(self, connection: Connection, limit: int) -> list[Outgoing]:
@@ -359,52 +444,3 @@ def exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
         if number is not None
     ]
     return Exchanged(claimed, rows[0][-1])
-
-
-def apply_reports(
-    connection: Connection, process: str, media_base: str, reports: Sequence[Report]
-) -> list[NumberedEvent]:
-    """Move messages forward as their provider reports, and return the events.
-
-    Repeated reports change nothing; those of unknown messages wait for them. A status moves forward only. Each step is
-    reported once, also one that is reported after a later step, and once more if a later report has the price.
-    """
-    rows = [
-        {
-            "n": report.n,
-            "bot_id": report.bot_id,
-            "companies": report.companies,
-            "phone_index": report.phone_index,
-            "message_id": report.update.message_id,
-            "provider_id": report.update.provider_id,
-            "status": report.update.status,
-            "at": report.update.at,
-            "code": report.update.error_code,
-            "error": report.update.error,
-            "details": report.update.details,
-            "recipient": report.update.recipient,
-        }
-        for report in _merged(reports)
-    ]
-    values = {"updates": orjson.dumps(rows).decode(), "process": process, "media_base": media_base}
-    return run(connection, (_REPORT, values))
-
-
-def _merged(reports: Sequence[Report]) -> list[Report]:
-    """The reports, those of the same status of the same message as one with the details of all."""
-    found: dict[tuple[Any, ...], Report] = {}
-    for report in reports:
-        update = report.update
-        name = (report.bot_id, update.number, update.message_id, update.provider_id, update.status)
-        if earlier := found.get(name):
-            merged = replace(earlier.update, details=earlier.update.details | update.details)
-            report = replace(earlier, update=merged)
-        found[name] = report
-    return list(found.values())
-
-
-def raise_events(connection: Connection, events: Sequence[NumberedEvent]) -> None:
-    """Raise events in the order of their numbers; for those of one number, their order here."""
-    if events:
-        ordered = [orjson.Fragment(event) for _, event in sorted(events, key=lambda each: each[0])]
-        query(connection, "SELECT raise_events(%s)", (orjson.dumps(ordered).decode(),))

@@ -7,11 +7,11 @@ import psycopg2.extensions
 from uuid_utils import uuid7
 
 from services.database.connection import Connection, Database
-from services.inbox import refused_links
 from services.message import Outgoing, Payload, Status, StatusUpdate
 from services.outbox.accept import Earlier, Entry, insert
 from services.outbox.outcome_policy import Result
-from services.outbox.store import Outbox, Report, apply_reports
+from services.outbox.reports import Report, apply_reports
+from services.outbox.store import Outbox
 
 WORKER = "host/meta-worker-1/run1"
 _numbers = itertools.count(1)
@@ -73,8 +73,6 @@ def execute(
 def apply_statuses(connection: Connection, *updates: StatusUpdate) -> list[Any]:
     """Apply status reports, as the inbox does. Returns the events."""
     reports = [Report(n, update, ["0128"]) for n, update in enumerate(updates)]
-    resent = refused_links.resend(connection, reports)
-    reports = [each for each in reports if each.update.message_id not in resent]
     return apply_reports(connection, "meta", "", reports)
 
 

@@ -8,7 +8,7 @@ from services.database.connection import Connection, Database, as_uuid
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
 from services.message import Status
-from services.outbox.outcome_sql import CHANGING_KINDS
+from services.outbox.store import CHANGING_KINDS
 
 # One index look-up for each ID that a message may have. Rows of the old system have the provider's ID in either column.
 # A row of ours without `external_id` has no ID of the provider yet.

@@ -17,7 +17,7 @@ from psycopg2.extras import RealDictCursor
 from bisnesctl.database.statement_deadline import DeadlineCursor
 from services.database.connection import Connection, as_uuid
 from services.message import Status
-from services.outbox.outcome_sql import CHANGING_KINDS
+from services.outbox.store import CHANGING_KINDS
 
 Row = dict[str, Any]
 

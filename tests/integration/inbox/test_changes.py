@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.outbox import store
+from services.outbox.reports import MAX_WAITING
 from tests.support.meta_inbox import AT, MetaInbox
 from tests.support.meta_payloads import AINA, message, value, webhook
 from tests.support.outbox import execute
@@ -111,11 +111,11 @@ def test_so_many_changes_of_a_company_wait_and_no_more(meta, monkeypatch):
         meta.connection,
         "INSERT INTO message_change (company_id, change_id, kind, target, details, waits)"
         " SELECT '0128', n::text, 'edit', 'other', '{}', true FROM generate_series(1, %s) n",
-        (store.MAX_WAITING,),
+        (MAX_WAITING,),
     )
     meta.say(edit("second", AT + 1, "w1"))
     meta.report({"id": "unknown", "status": "read"})
-    assert execute(meta.connection, "SELECT count(*) FROM message_change WHERE waits") == [(store.MAX_WAITING,)]
+    assert execute(meta.connection, "SELECT count(*) FROM message_change WHERE waits") == [(MAX_WAITING,)]
     assert names(meta) == ["message.edited"]
 
 
