@@ -30,8 +30,7 @@ from services.retention import Retention
 from services.runtime.background_jobs import BackgroundJobs
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
-from services.wakeup_sender import WakeupSender
-from services.wakeups import ACTORS
+from services.wakeups import ACTORS, WakeupSender
 
 #: Seconds that a stopping process gives the messages in its hand.
 STOP_TIMEOUT_SECONDS = 6.0

@@ -15,7 +15,7 @@ from werkzeug.test import Client
 
 from services.runtime.process import Process
 
-_SERVER = ("services.gunicorn_conf", "services.http_server.server", "services.waking_broker", "requests")
+_SERVER = ("services.gunicorn_conf", "services.http_server.server", "dramatiq.brokers.redis", "requests")
 #: The modules that each program loads, those included that it loads when it first needs them.
 MODULES = {
     "api": (*_SERVER, "services.api.asgi"),
@@ -34,20 +34,20 @@ READY_PATH, BASE_URL = "/health/ready", "http://127.0.0.1"
 def _api(process: Process) -> Any:
     from services.api.app import create_app
     from services.api.context import connect
-    from services.wakeup_sender import WakeupSender
+    from services.wakeups import WakeupSender
 
     return create_app(connect(process.settings, WakeupSender(process.settings.redis_dsn)))
 
 
 def _receiver(process: Process) -> Any:
     from services.connectors.meta.receiver import Receiver
-    from services.wakeup_sender import WakeupSender
+    from services.wakeups import WakeupSender
 
     return Receiver(process.settings, process.database, WakeupSender(process.settings.redis_dsn))
 
 
 def _manager(process: Process) -> Any:
-    from services.wakeup_sender import WakeupSender
+    from services.wakeups import WakeupSender
     from services.wwebjs_manager import Manager, connect
 
     return Manager(connect(process.settings, WakeupSender(process.settings.redis_dsn)))

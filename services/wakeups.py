@@ -4,7 +4,8 @@ A wake-up has no content, is coalesced with others, and may be lost: workers and
 second. Workers are woken by Dramatiq after webhooks were stored, the one process of a WhatsApp Web session by a list of
 its own. Messages for workers are announced by PostgreSQL (`services.outbox.on_call`).
 
-The Redis client is imported when it is first needed: it takes 6 MiB, and many processes never need it.
+The Redis client and Dramatiq are imported when they are first needed: they take 7 MiB, and many processes never need
+them. Workers wait for wake-ups with `services.waking_broker`.
 """
 
 import threading
@@ -21,6 +22,10 @@ CONNECT_TIMEOUT_SECONDS = 2
 ANSWER_TIMEOUT_SECONDS = 2
 #: Seconds for the answer to a session's blocking command, which waits for up to a second.
 SESSION_ANSWER_TIMEOUT_SECONDS = 4
+#: Seconds after which a wake-up counts as lost and another one is sent.
+MARKER_SECONDS = 1.0
+#: Seconds for which a session's wake-up is kept if its process does not wait for it.
+SESSION_WAKEUP_SECONDS = 60
 #: Seconds for which a caller waits until its wake-up marker is cleared.
 CLEAR_WAIT_SECONDS = 0.05
 #: The actor of each queue.
@@ -60,6 +65,78 @@ def session_queue(bot_id: int) -> str:
 def marker(queue_name: str) -> str:
     """The key that is set while a wake-up is on its way."""
     return f"{NAMESPACE}:{queue_name}.hinted"
+
+
+def _session_list(queue_name: str) -> str:
+    """The list from which a session takes its wake-ups."""
+    return f"{NAMESPACE}:{queue_name}.bell"
+
+
+class WakeupSender:
+    """Wakes workers and sessions. Never raises and never waits for Redis."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._broker: Any = None  # it is made when it is first needed
+        self._pending: set[str] = set()  # queues
+        self._lock = threading.Lock()
+        self._requested = threading.Event()
+        self._available = True
+        self._thread: threading.Thread | None = None
+
+    def notify(self, queue_name: str) -> None:
+        """Wake a queue, unless a wake-up is on its way to it."""
+        with self._lock:
+            self._pending.add(queue_name)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._send_all, name="wakeups", daemon=True)
+                self._thread.start()
+        self._requested.set()
+
+    def _send_all(self) -> None:
+        while True:
+            self._requested.wait()
+            self._requested.clear()
+            with self._lock:
+                queue_names, self._pending = self._pending, set()
+            for queue_name in queue_names:
+                self._send(queue_name)
+
+    def _send(self, queue_name: str) -> None:
+        import redis
+
+        try:
+            self._broker = self._broker or self._connect()
+            if not self._broker.client.set(marker(queue_name), 1, nx=True, px=int(MARKER_SECONDS * 1000)):
+                return
+            if queue_name in ACTORS:
+                _wake_workers(self._broker, queue_name)
+            else:
+                _wake_session(self._broker.client, queue_name)
+            self._available = True
+        except redis.RedisError as error:
+            if self._available:
+                log.warning(
+                    "redis.unavailable", effect="sessions and workers look for work every second", reason=str(error)
+                )
+            self._available = False
+
+    def _connect(self) -> Any:
+        from dramatiq.brokers.redis import RedisBroker
+
+        return RedisBroker(client=client(self._url), namespace=NAMESPACE, middleware=[])
+
+
+def _wake_workers(broker: Any, queue_name: str) -> None:
+    import dramatiq
+
+    broker.enqueue(dramatiq.Message(queue_name, ACTORS[queue_name], args=(), kwargs={}, options={}))
+
+
+def _wake_session(redis_client: Any, queue_name: str) -> None:
+    wakeup = _session_list(queue_name)
+    with redis_client.pipeline(transaction=False) as pipeline:
+        pipeline.lpush(wakeup, 1).ltrim(wakeup, 0, 0).expire(wakeup, SESSION_WAKEUP_SECONDS).execute()
 
 
 class MarkerClearer:
@@ -111,8 +188,7 @@ class SessionWakeup:
         import redis
 
         try:
-            wakeup = f"{NAMESPACE}:{self._queue_name}.bell"
-            return self._blocking_client.blpop([wakeup], timeout=seconds) is not None
+            return self._blocking_client.blpop([_session_list(self._queue_name)], timeout=seconds) is not None
         except redis.RedisError as error:
             log.debug("redis.unavailable", reason=str(error))
             time.sleep(seconds)

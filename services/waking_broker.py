@@ -38,10 +38,6 @@ class WakingBroker(RedisBroker):
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
-    def wake(self, queue_name: str) -> None:
-        """Wake the workers of a queue."""
-        self.enqueue(dramatiq.Message(queue_name, ACTORS[queue_name], args=(), kwargs={}, options={}))
-
     @property
     def consumer_class(self) -> type[_RedisConsumer]:
         return _WakingConsumer

@@ -21,8 +21,7 @@ from services.http_server.service import Hooks, Service
 from services.media.store import counted_store
 from services.outbox.accept import Acceptor
 from services.runtime.process import Process
-from services.wakeup_sender import WakeupSender
-from services.wakeups import Notifier
+from services.wakeups import Notifier, WakeupSender
 
 
 class Manager:

@@ -12,8 +12,7 @@ from services.outbox.accept import Acceptor
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
-from services.wakeup_sender import WakeupSender
-from services.wakeups import Notifier
+from services.wakeups import Notifier, WakeupSender
 
 
 @dataclass(frozen=True)

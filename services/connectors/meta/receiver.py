@@ -30,8 +30,7 @@ from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
 from services.runtime.process_overview import ProcessOverview
 from services.runtime.signal_exposition import SignalExposition
-from services.wakeup_sender import WakeupSender
-from services.wakeups import Notifier
+from services.wakeups import Notifier, WakeupSender
 
 NAME = "meta_webhooks"
 PATH = "/api/meta/webhook"

@@ -6,8 +6,7 @@ import time
 import dramatiq
 import pytest
 
-from services.wakeup_sender import WakeupSender
-from services.wakeups import ACTORS, NAMESPACE, MarkerClearer, SessionWakeup, marker, session_queue
+from services.wakeups import ACTORS, NAMESPACE, MarkerClearer, SessionWakeup, WakeupSender, marker, session_queue
 from services.waking_broker import WakingBroker
 from tests.support.waiting import HANG_SECONDS, Patience, wait_until
 

@@ -29,8 +29,7 @@ MADE_ONCE = {
 #: call" and why.
 ALLOWED = {
     "bisnesctl/database/process_events.py: self._wake.wait": "for the next event",
-    "services/wakeup_sender.py: self._requested.wait": "for the next wake-up",
-    "services/wakeups.py: self._requested.wait": "for the next marker to clear",
+    "services/wakeups.py: self._requested.wait": "for the next wake-up, or the next marker to clear",
     "services/database/group_commit.py: self._has_items.wait": "for the next item",
     "services/events/__main__.py: process.stopping.wait": "for the end of the process",
     "services/http_server/server.py: self._asked_to_exit.wait": "within asyncio.wait_for",
