@@ -42,7 +42,6 @@ from services.database.connection import (
 )
 from services.database.group_commit import TIDY_INTERVAL_SECONDS, Batch, CallersLeft, GroupCommit
 from services.message import Payload
-from services.outbox.on_call import announced_on
 from services.wakeups import Notifier, session_queue
 
 if TYPE_CHECKING:
@@ -176,6 +175,11 @@ WITH found AS (
     WHERE l.bot_id = w.bot_id AND l.chat_id = w.chat_id
 )
 SELECT message_id::text FROM withdrawn"""
+
+
+def announced_on(channel: str) -> str:
+    """The name under which PostgreSQL announces the accepted messages of a channel."""
+    return f"bisnes_{channel}_messages"
 
 
 def insert(connection: Connection, entries: list[Entry], not_after: float = math.inf) -> Insertion:

@@ -15,6 +15,7 @@ import structlog
 
 from bisnesctl.bots.ownership import Side
 from services.database.connection import Connection, query, query_value
+from services.outbox.accept import announced_on
 
 if TYPE_CHECKING:
     from services.http_client import RequestsInFlight
@@ -27,11 +28,6 @@ HELP_SECONDS = 5.0
 LOCK_INTERVAL_SECONDS = 1.0
 
 log = structlog.get_logger()
-
-
-def announced_on(channel: str) -> str:
-    """The name under which PostgreSQL announces the accepted messages of a channel."""
-    return f"bisnes_{channel}_messages"
 
 
 class OnCall:

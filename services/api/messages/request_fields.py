@@ -4,6 +4,7 @@ The checks are written by hand because they run on the hot path: pydantic's mode
 (`services.api.schemas.sends`) only document them. A property test compares the two.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -11,8 +12,7 @@ from typing import Any, cast
 
 import orjson
 
-from services.api import unique_names
-from services.api.field_names import check_body
+from services.api.field_names import check_body, shown
 from services.connectors import untrusted_json
 from services.connectors.limits import MAX_CAPTION
 from services.http_server.error_codes import ErrorCode
@@ -83,8 +83,60 @@ def json_object(body: bytes, example: str = '{"message": "Hello"}') -> Fields:
         raise ApiError(ErrorCode.INVALID_JSON, f"the body is not valid JSON: {error}") from None
     if not isinstance(fields, dict):
         raise ApiError(ErrorCode.INVALID_JSON, f"the body must be a JSON object, such as {example}")
-    unique_names.check(body, fields)
+    _check_unique(body, fields)
     return fields
+
+
+class _Repeated(Exception):
+    """An object has a name twice."""
+
+
+def _check_unique(body: bytes, fields: dict[str, Any]) -> None:
+    """Raise `ApiError` (invalid_request) if an object in the body has a name twice. `fields`: the parsed body.
+
+    The parser keeps the last value and does not say so; other programs read another one. Each pair of a name and a
+    value has one colon, which follows a quotation mark or a blank. So a body with no more colons than the parsed
+    objects have names has none twice, which costs the hot path a fraction of a microsecond. Only if more colons look
+    like those of pairs, the body is read once more.
+    """
+    colons = body.count(b":")
+    if colons == len(fields):
+        return
+    names = len(fields) if body.count(b"{") == 1 else _count(fields)
+    if names in (colons, _colons_of_pairs(body)):
+        return
+    try:
+        json.loads(body.decode(), object_pairs_hook=_unique)
+    except _Repeated as repeated:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"{repeated} is given more than once in an object") from None
+    except RecursionError:
+        raise ApiError(ErrorCode.INVALID_JSON, "the body has too many levels") from None
+
+
+def _colons_of_pairs(body: bytes) -> int:
+    """The colons that may belong to pairs: at least as many as do."""
+    return body.count(b'":') + body.count(b" :") + body.count(b"\n:") + body.count(b"\t:") + body.count(b"\r:")
+
+
+def _count(fields: dict[str, Any]) -> int:
+    """The names of all objects together."""
+    found, rest = 0, [fields]
+    while rest:
+        value: Any = rest.pop()
+        if type(value) is dict:
+            found += len(value)
+            value = value.values()
+        rest += [each for each in value if type(each) in (dict, list)]
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _Repeated(shown(name))
+        found[name] = value
+    return found
 
 
 def body_fields(kind: str, body: bytes, example: str = '{"message": "Hello"}') -> Fields:

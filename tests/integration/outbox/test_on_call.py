@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from services import channel
-from services.outbox.on_call import LOCK_SPACE, announced_on
+from services.outbox.accept import announced_on
+from services.outbox.on_call import LOCK_SPACE
 from tests.support.outbox import entry, execute
 from tests.support.outbox_worker import Stage
 from tests.support.waiting import HANG_SECONDS
