@@ -190,6 +190,6 @@ class SessionWakeup:
         try:
             return self._blocking_client.blpop([_session_list(self._queue_name)], timeout=seconds) is not None
         except redis.RedisError as error:
-            log.debug("redis.unavailable", reason=str(error))
+            log.debug("wakeup.not_received", reason=str(error))
             time.sleep(seconds)
             return False
