@@ -16,7 +16,7 @@ from bisnesctl.settings import Settings
 from services.connector import Connector
 from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable, Statement, run
-from services.http_client import InFlight, RequestsInFlight
+from services.http_exchange import InFlight
 from services.inbox.webhook_inbox import IS_WAITING, Inbox
 from services.message import Update
 from services.outbox import holds, resolutions
@@ -74,6 +74,8 @@ class Tuning:
 
 def tuned_for_meta(settings: Settings, side: Side | None = None) -> Tuning:
     """For many requests of many numbers at once; `side`: whose, None for all."""
+    from services.http_client import RequestsInFlight  # libcurl takes megabytes, and sessions send without it
+
     return Tuning(
         RequestsInFlight(settings.meta_window, settings.send_timeout_ms),
         settings.meta_max_messages_per_second,
@@ -116,8 +118,11 @@ class Channel:
         )
         self.inbox = Inbox(connector.process_name, parse, settings.media_base, tuning.bot_id)
         on_call = None
-        if is_announced_to and isinstance(tuning.window, RequestsInFlight):
-            on_call = OnCall(outbox.channel, tuning.side, tuning.window)
+        if is_announced_to:
+            from services.http_client import RequestsInFlight  # only where it is used already
+
+            if isinstance(tuning.window, RequestsInFlight):
+                on_call = OnCall(outbox.channel, tuning.side, tuning.window)
         self._listens = on_call is not None
         self.delivery = Delivery(
             connector, outbox, database, accounts.sending_bot, self._journal, tuning.window, tuning.attempts,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from services.http_client import HttpRequest
+from services.http_exchange import HttpRequest
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Unavailable
 
 

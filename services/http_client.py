@@ -6,21 +6,18 @@ protection). It checks the address when the socket is opened, after every name i
 prevents DNS rebinding.
 """
 
-import math
 import os
 import select
 import socket
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pycurl
 import structlog
 
 from bisnesctl.setting_types import Network
-from services.message import Outcome
+from services.http_exchange import Answered, Broken, HttpRequest
+from services.public_addresses import may_reach
 
 #: Seconds after which an idle connection is not used again: the other side may be about to close it.
 MAX_IDLE_SECONDS = 30
@@ -29,18 +26,6 @@ CONNECT_TIMEOUT_MS = 5000
 #: Bytes of an answer that are kept; a provider's answers have a few hundred.
 MAX_ANSWER_BYTES = 1 << 20
 
-#: The part of IPv6 that is assigned to the public internet (IANA, "IPv6 Global Unicast Address Assignments").
-_PUBLIC_V6 = ip_network("2000::/3")
-#: IPv6 addresses behind which a translator reaches the IPv4 address in their last 32 bits (RFC 6052).
-_TRANSLATED = ip_network("64:ff9b::/96")
-#: Addresses that some versions of Python count as public although they are not (IANA special-purpose registries), and
-#: 168.63.129.16, at which Azure serves the machines of its cloud.
-_NOT_PUBLIC = tuple(
-    ip_network(each)
-    for each in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "2001::/23", "2001:db8::/32", "3fff::/20")
-)
-#: Seconds for which this machine's own addresses are remembered.
-OWN_ADDRESSES_VALID_SECONDS = 30.0
 #: The reason for a refused address. It does not contain the address: the author of the URL must not learn the address
 #: of a name in the operator's network. The log has it.
 REFUSED_ADDRESS = (
@@ -48,37 +33,6 @@ REFUSED_ADDRESS = (
 )
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """One POST that sends one message."""
-
-    url: str
-    headers: tuple[str, ...] = field(repr=False)  # "Name: value" lines; one of them holds the credential
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A complete answer."""
-
-    status: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """No complete answer.
-
-    `handed`: whether the socket took any byte of the request; `status`: the answer's, if its head came, and 0
-    otherwise; `internal`: the fault is this process's, not the network's or the server's.
-    """
-
-    reason: str
-    handed: bool
-    status: int = 0
-    internal: bool = False
 
 
 #: Makes libcurl end the request.
@@ -152,25 +106,6 @@ class AnswerBody:
             return None
         self.truncated = True
         return -1  # libcurl then ends the transfer with an error, and closes the connection
-
-
-class InFlight(Protocol):
-    """The requests of a delivery: at most `size` are in flight."""
-
-    size: int
-    in_flight: int
-
-    def submit(self, ticket: Any, request: Any, leaving: Callable[[], None]) -> None:
-        """Send a request of the kind that the channel's connector makes. `leaving` is called before it may be sent."""
-
-    def poll(self, seconds: float) -> Sequence[tuple[Any, Answered | Broken | Outcome | None]]:
-        """Wait up to `seconds` and return the requests that ended, each with its ticket and its end.
-
-        An answer is for the connector to understand; None means that no attempt was made.
-        """
-
-    def interrupt(self) -> None:
-        """End a wait that is under way, or the next one. Safe for any thread."""
 
 
 class RequestsInFlight:
@@ -279,58 +214,6 @@ def _handle(timeout_ms: int) -> Any:
     handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS)
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     return handle
-
-
-def may_reach(address: str, open_networks: Sequence[Network]) -> bool:
-    """Whether an IP address is one of the public internet, or of the networks that are open."""
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(found, IPv6Address):
-        found = _embedded(found) or found
-    if any(found in network for network in open_networks if network.version == found.version):
-        return True
-    return _is_public(found)
-
-
-def _embedded(address: IPv6Address) -> IPv4Address | None:
-    if address in _TRANSLATED:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped
-
-
-class OwnAddresses:
-    """The addresses of this machine. A connection to one of them passes no firewall."""
-
-    def __init__(self, read: Callable[[], Iterable[str]]) -> None:
-        self._read = read
-        self._read_at = -math.inf
-        self._addresses: frozenset[IPv4Address | IPv6Address] = frozenset()
-
-    def __contains__(self, address: IPv4Address | IPv6Address) -> bool:
-        if time.monotonic() > self._read_at + OWN_ADDRESSES_VALID_SECONDS:
-            self._addresses = frozenset(ip_address(each.partition("%")[0]) for each in self._read())
-            self._read_at = time.monotonic()
-        return address in self._addresses
-
-
-def _of_interfaces() -> Iterable[str]:
-    import psutil  # takes two megabytes, and few processes need it
-
-    families = (socket.AF_INET, socket.AF_INET6)
-    return (each.address for found in psutil.net_if_addrs().values() for each in found if each.family in families)
-
-
-_own = OwnAddresses(_of_interfaces)
-
-
-def _is_public(address: IPv4Address | IPv6Address) -> bool:
-    if address in _own or any(address in network for network in _NOT_PUBLIC if network.version == address.version):
-        return False
-    if isinstance(address, IPv6Address) and (address not in _PUBLIC_V6 or address.sixtofour or address.teredo):
-        return False
-    return address.is_global and not address.is_multicast
 
 
 class Gate:

@@ -20,7 +20,7 @@ from werkzeug.test import Client
 
 from bisnesctl.settings import Settings
 from services.connectors.meta.connector import MetaConnector
-from services.http_client import HttpRequest
+from services.http_exchange import HttpRequest
 from services.media.folder import FolderStore
 from services.message import Bot, Outcome, Outgoing, Secret, Sent, Unknown
 from services.sandbox.app import create_app

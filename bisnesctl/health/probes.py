@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bisnesctl import addresses
+from bisnesctl import addresses, paths
 from bisnesctl.errors import StartFailed
 from bisnesctl.health.guard_file import GuardStatus, guard_status
 from bisnesctl.host import disk, process_stat
@@ -185,7 +185,9 @@ def _probe_running(
         case "postgres":
             return postgres(settings.database_dsn, timeout, kept=kept)
         case "redis":
-            return redis(settings.redis_dsn, timeout)
+            if not settings.embedded_redis:
+                return redis(settings.redis_dsn, timeout)
+            return embedded_redis(paths.redis_socket(settings.server_home), timeout)
         case "http":
             row = instance.program
             path = row.health_path
@@ -248,6 +250,23 @@ def redis(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
     if loading:
         return Health(Status.UNHEALTHY, "it is still loading its data")
     return _HEALTHY if role == "master" else Health(Status.UNHEALTHY, "it is a read-only replica")
+
+
+def embedded_redis(path: Path, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
+    """The same of the embedded Redis. `path`: its socket."""
+    from bisnesctl.health import redis_errors
+    from bisnesctl.health.embedded_redis import Refused, ask
+
+    try:
+        _, replication, persistence = ask(path, ("PING", "INFO replication", "INFO persistence"), timeout)
+    except (Refused, OSError) as error:
+        reason = getattr(error, "strerror", None)
+        known = f"it cannot be reached: {reason.lower()}" if reason else redis_errors.explain(error, timeout)
+        return Health(Status.UNHEALTHY, known)
+    if "loading:1" in persistence.split():
+        return Health(Status.UNHEALTHY, "it is still loading its data")
+    is_master = "role:master" in replication.split()
+    return _HEALTHY if is_master else Health(Status.UNHEALTHY, "it is a read-only replica")
 
 
 def endpoint(url: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:

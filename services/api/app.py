@@ -1,11 +1,12 @@
 """The Flask application of the API: every route, its auth, its errors and its OpenAPI document."""
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
 from flask import Request, current_app, request
 from flask.json.provider import DefaultJSONProvider
-from flask_openapi3 import APIBlueprint, OpenAPI
+from flask_openapi3 import OpenAPI
 from pydantic import ValidationError
 
 from services.api import audit
@@ -14,6 +15,7 @@ from services.api.context import Context
 from services.api.field_names import check_body, of_request
 from services.api.messages.request_fields import json_object
 from services.api.openapi import INFO, SECURITY, Problem
+from services.api.resource import Resource
 from services.api.routes import health
 from services.api.routes.health import Observer
 from services.http_server.body import MAX_BODY
@@ -38,8 +40,22 @@ class Api(ExactAddresses, OpenAPI):
 
     request_class = _JsonRequest
 
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._document_lock = threading.Lock()
+
+    @property
+    def api_doc(self) -> dict[str, Any]:
+        """The document, which is made when somebody asks for it. Safe for threads."""
+        with self._document_lock:
+            document: dict[str, Any] = super().api_doc
+            return document
+
     def generate_spec_json(self) -> None:
         """Make the document; an application with webhooks describes the events as well."""
+        for resource in self.blueprints.values():
+            if isinstance(resource, Resource):
+                self._describe(resource)
         super().generate_spec_json()  # type: ignore[no-untyped-call]
         if WEBHOOKS in self.blueprints:
             from services.api import event_schemas
@@ -47,13 +63,20 @@ class Api(ExactAddresses, OpenAPI):
             self.spec_json["webhooks"] = event_schemas.webhooks()
             self.spec_json["components"]["schemas"] |= event_schemas.payload_schemas()
 
+    def _describe(self, resource: Resource) -> None:
+        resource.describe()
+        self.tags += [tag for tag in resource.tags if tag.name not in self.tag_names]
+        self.tag_names += [tag.name for tag in resource.tags if tag.name not in self.tag_names]
+        self.paths |= resource.paths
+        self.components_schemas |= resource.components_schemas
+
 
 class _Json(DefaultJSONProvider):
     sort_keys = False
     ensure_ascii = False
 
 
-def create_app(context: Context, resources: Iterable[APIBlueprint] | None = None) -> OpenAPI:
+def create_app(context: Context, resources: Iterable[Resource] | None = None) -> OpenAPI:
     """The application that serves the resources, by default all, with `context`. It connects to nothing by itself."""
     if resources is None:
         from services.api.resources import RESOURCES  # the manager of sessions needs three of them

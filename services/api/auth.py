@@ -14,13 +14,14 @@ from typing import TypeVar
 
 from flask import Flask, current_app, g, request
 from flask.sansio.blueprints import Blueprint
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from werkzeug.datastructures import Headers
 
 from services.api.context import Context
 from services.api.field_names import check_request
 from services.api.openapi import COMMON, SECURITY, problems
 from services.api.quotas import ApiQuotas
+from services.api.resource import Resource
 from services.http_server.admission import Share
 from services.http_server.asgi import Scope, address_of
 from services.http_server.error_codes import ErrorCode
@@ -157,14 +158,13 @@ def principal_of(key: Key | None) -> Principal:
     return Principal(key.company_id)
 
 
-def resource(name: str, about: str, auth: Auth, *, recorded: bool = True) -> APIBlueprint:
+def resource(name: str, about: str, auth: Auth, *, recorded: bool = True) -> Resource:
     """A blueprint that demands `auth`; its OpenAPI operations list the errors that follow from it.
 
     `recorded`: whether its requests that are no GET go to the audit trail. Those that send messages do not.
     """
-    blueprint = APIBlueprint(
+    blueprint = Resource(
         name,
-        __name__,
         abp_tags=[Tag(name=name, description=about)],
         abp_security=[{}] if auth is Auth.NONE else [{scheme: []} for scheme in SECURITY],
         abp_responses=problems(*_ALWAYS) if auth is Auth.NONE else problems(*_ALWAYS, *_WITH_KEY),

@@ -1,17 +1,16 @@
 """Fields and parameters that a request has although nobody reads them: it is refused, never half obeyed.
 
-The OpenAPI document says what each route reads. The error for a misspelt field contains the nearest name.
+The models of a route say what it reads. The error for a misspelt field contains the nearest name.
 """
 
-import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.parse import parse_qsl
 
 from flask import Flask, Request
 
+from services.api.resource import Operation, Resource
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
 
@@ -21,10 +20,6 @@ MAX_SHOWN_NAME = 60
 MAX_PARAMETERS = 50
 #: How alike an unknown name and a known one are so that the known one is suggested; 1 means equal.
 SIMILARITY = 0.6
-
-#: A variable part of a route's address, as Flask writes it.
-_VARIABLE = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
-_EXTENSION = "bisnes.operations"
 
 
 def check_body(names: Iterable[str], known: Collection[str], query: Collection[str] = ()) -> None:
@@ -81,21 +76,12 @@ def _plain(name: str) -> str:
     return name.replace("_", "").replace("-", "").lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """The names that a route reads."""
-
-    query: frozenset[str]
-    body: frozenset[str] | None  # None: it has no body
-
-
 def of_request(app: Flask, request: Request) -> Operation | None:
-    """The names that the route of a request reads; None if the document does not have it."""
-    operations: dict[tuple[str, str], Operation] | None = app.extensions.get(_EXTENSION)
-    if operations is None:
-        operations = app.extensions[_EXTENSION] = _documented(app.api_doc)  # type: ignore[attr-defined]
-    rule = _VARIABLE.sub(r"{\1}", request.url_rule.rule if request.url_rule else "")
-    return operations.get((rule, "get" if request.method == "HEAD" else request.method.lower()))
+    """The names that the route of a request reads; None if it is not a route of a resource."""
+    resource = app.blueprints.get(request.blueprint or "")
+    if not isinstance(resource, Resource) or request.url_rule is None:
+        return None
+    return resource.operation(request.url_rule.rule, "get" if request.method == "HEAD" else request.method.lower())
 
 
 def check_request(app: Flask, request: Request) -> None:
@@ -108,27 +94,3 @@ def check_request(app: Flask, request: Request) -> None:
         beginning = body[:MAX_SHOWN_NAME].decode(errors="replace")
         message = f"this request has no body; leave it out, or send {{}}. The body begins with {beginning!r}"
         raise ApiError(ErrorCode.INVALID_REQUEST, message)
-
-
-def _documented(document: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
-    schemas = document["components"]["schemas"]
-    return {
-        (path, method): Operation(_query(operation), _body(operation, schemas))
-        for path, operations in document["paths"].items()
-        for method, operation in operations.items()
-    }
-
-
-def _query(operation: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(each["name"] for each in operation.get("parameters", ()) if each["in"] == "query")
-
-
-def _body(operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> frozenset[str] | None:
-    if "requestBody" not in operation:
-        return None
-    names: set[str] = set()
-    for content in operation["requestBody"]["content"].values():
-        schema = content["schema"]
-        schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
-        names |= schema["properties"].keys()
-    return frozenset(names)

@@ -4,9 +4,10 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 from flask_openapi3 import Info
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from bisnesctl import __version__
+from services.api.model import Model
 from services.http_server.error_codes import RECEIVER_CODES, ErrorCode
 
 INFO = Info(
@@ -71,7 +72,7 @@ COMMON = (
 Responses = dict[str | int | HTTPStatus, Any]
 
 
-class Problem(BaseModel):
+class Problem(Model):
     """The form of every error."""
 
     success: Literal[False] = False

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from bisnesctl.setting_types import Network
-from services.http_client import may_reach
+from services.public_addresses import may_reach
 
 
 def check(url: str, open_networks: tuple[Network, ...]) -> None:

@@ -27,7 +27,8 @@ from services.database.connection import Connection, Database, DatabaseError, Da
 from services.events import store
 from services.events.store import CHANNEL, Result, Task
 from services.events.webhooks import secret_row
-from services.http_client import Answered, Broken, HttpRequest, RequestsInFlight
+from services.http_client import RequestsInFlight
+from services.http_exchange import Answered, Broken, HttpRequest
 from services.runtime.heartbeat import worker_name
 
 #: Calls in flight at once, of all webhooks together.

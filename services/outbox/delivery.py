@@ -18,7 +18,7 @@ from bisnesctl.encryption import EncryptionError
 from bisnesctl.host import process_times
 from services.connector import NO_ANSWER, Again, Connector, HttpConnector, Preparation, Refusal, Request
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
-from services.http_client import Answered, Broken, InFlight
+from services.http_exchange import Answered, Broken, InFlight
 from services.message import Bot, Held, Outcome, Rejected, Retry, Status, Unavailable, Unknown
 from services.outbox import holds, recovery
 from services.outbox.in_hand import Departures, Gathered, Gathering, InHand

@@ -19,7 +19,7 @@ import structlog
 from bisnesctl.host import process_times
 from services.connector import Request
 from services.database.connection import Connection
-from services.http_client import InFlight
+from services.http_exchange import InFlight
 from services.message import Bot, Outcome, Outgoing, Sent, Status
 from services.outbox.journal import Journal
 from services.outbox.outcome_policy import Result

@@ -6,12 +6,7 @@ import time
 
 import structlog
 
-from bisnesctl.processes.deployment import open_deployment
 from bisnesctl.settings import Settings
-from bisnesctl.signals import cache
-from bisnesctl.signals.measurement import measure
-from bisnesctl.signals.signal import Reading, Readings
-from bisnesctl.signals.table import MEASUREMENT_AGE
 
 #: Seconds after which a measurement is made again, unless another program has done so, such as `alerts`.
 FRESH_SECONDS = 20.0
@@ -31,7 +26,10 @@ class SignalExposition:
 
     def answer(self, accept: str) -> tuple[bytes, str]:
         """The text, and its content type. `accept`: the header of the request."""
-        from bisnesctl.signals import exposition  # the library takes memory, and few processes are ever asked
+        # These take megabytes, and few processes are ever asked.
+        from bisnesctl.signals import cache, exposition
+        from bisnesctl.signals.signal import Reading, Readings
+        from bisnesctl.signals.table import MEASUREMENT_AGE
 
         found = cache.read(self._settings.run_dir)
         if found is None or not 0 <= time.time() - found.at < FRESH_SECONDS:
@@ -52,6 +50,10 @@ class SignalExposition:
 
     def _measure(self) -> None:
         """Measure, unless another instance does so. The measurement writes the cache."""
+        from bisnesctl.processes.deployment import open_deployment
+        from bisnesctl.signals import cache
+        from bisnesctl.signals.measurement import measure
+
         try:
             with cache.measuring(self._settings.run_dir) as alone:
                 if alone:

@@ -4,11 +4,12 @@ Otherwise `services.api.event_stream` serves it. Here the answer ends after the 
 """
 
 from flask import Response, g
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from services.api import sse
 from services.api.auth import Auth, context, resource
 from services.api.event_stream import PATH
+from services.api.model import Model
 from services.api.openapi import problems
 from services.api.schemas.base import CompanyId
 from services.events import feed
@@ -23,7 +24,7 @@ _EXAMPLE = (
 )
 
 
-class EventsQuery(BaseModel):
+class EventsQuery(Model):
     """Filters events."""
 
     company: CompanyId | None = Field(None, description="The company; required with an operator's key.")
@@ -44,7 +45,7 @@ class EventsQuery(BaseModel):
     )
 
 
-class EventsHeaders(BaseModel):
+class EventsHeaders(Model):
     """The position from which the stream continues."""
 
     last_event_id: str | None = Field(

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from services.api.messages import request_fields
 from services.api.messages.request_fields import MAX_IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
+from services.api.model import Model
 from services.message import Status
 
 _ID = "01934f7e-5b1c-7d3a-9c55-2f6a7be1d0c4"
@@ -39,7 +40,7 @@ ChatId = Annotated[
 PhoneIndex = Annotated[int, Field(ge=0, lt=10**9, json_schema_extra=example(0))]
 
 
-class _Shape(BaseModel):
+class _Shape(Model):
     model_config = ConfigDict(alias_generator=to_camel)
 
 
@@ -85,7 +86,7 @@ class PageQuery(_Shape):
     )
 
 
-class SendQuery(BaseModel):
+class SendQuery(Model):
     """How to answer a send."""
 
     wait: Annotated[float | None, BeforeValidator(request_fields.wait)] = Field(
@@ -96,7 +97,7 @@ class SendQuery(BaseModel):
     )
 
 
-class SendHeaders(BaseModel):
+class SendHeaders(Model):
     """Headers of a send."""
 
     idempotency_key: Annotated[str | None, BeforeValidator(request_fields.idempotency_key)] = Field(
@@ -112,7 +113,7 @@ class SendHeaders(BaseModel):
     )
 
 
-class Hold(BaseModel):
+class Hold(Model):
     """Why the message's bot sends nothing at the moment. Its queue is kept."""
 
     reason: str | None = Field(json_schema_extra=example("network: Failed to connect to graph.facebook.com port 443"))
@@ -124,7 +125,7 @@ class Hold(BaseModel):
     until: str | None = Field(description="When the next attempt is made, if that is known.")
 
 
-class Accepted(BaseModel):
+class Accepted(Model):
     """A message that is durable, with its current status."""
 
     success: Literal[True]
@@ -138,7 +139,7 @@ class Accepted(BaseModel):
     hold: Hold | None = Field(None, description="With `?wait=`: why the message is not sent yet.")
 
 
-class Reason(BaseModel):
+class Reason(Model):
     """Why the last attempt failed."""
 
     code: str | None = Field(
@@ -147,7 +148,7 @@ class Reason(BaseModel):
     reason: str | None = Field(json_schema_extra=example("the recipient cannot receive this message"))
 
 
-class StatusEntry(BaseModel):
+class StatusEntry(Model):
     """A status that a message reached."""
 
     status: Status
@@ -159,7 +160,7 @@ class StatusEntry(BaseModel):
     conversation: Any = Field(None, description="The conversation, as the provider reports it.")
 
 
-class File(BaseModel):
+class File(Model):
     """A file of a message."""
 
     url: str | None = Field(
@@ -173,13 +174,13 @@ class File(BaseModel):
     voice: bool
 
 
-class Reference(BaseModel):
+class Reference(Model):
     """Another message."""
 
     id: str = Field(description="The provider's ID of the message.", json_schema_extra=example("wamid.HBgL…"))
 
 
-class Message(BaseModel):
+class Message(Model):
     """A sent or received message, with its whole history."""
 
     messageId: str = Field(json_schema_extra=example(_ID))
@@ -224,14 +225,14 @@ class OneMessage(Message):
     success: Literal[True]
 
 
-class ReplyWindow(BaseModel):
+class ReplyWindow(Model):
     """The 24 hours after the last message of the chat's other side. After that, only templates may be sent."""
 
     open: bool
     expiresAt: str | None = Field(description="When it ends, in UTC; null if the other side never wrote.")
 
 
-class MessagePage(BaseModel):
+class MessagePage(Model):
     """Messages of a chat, newest first."""
 
     success: Literal[True]
@@ -240,7 +241,7 @@ class MessagePage(BaseModel):
     window: ReplyWindow | None = Field(description="Null if no bot of the chat has such a window.")
 
 
-class Alive(BaseModel):
+class Alive(Model):
     """The process answers."""
 
     success: Literal[True]
@@ -249,7 +250,7 @@ class Alive(BaseModel):
     uptime: int = Field(description="Seconds since the process started.")
 
 
-class ProcessHealth(BaseModel):
+class ProcessHealth(Model):
     """The health of a program, all its instances together."""
 
     processName: str = Field(json_schema_extra=example("meta"))
@@ -262,7 +263,7 @@ class ProcessHealth(BaseModel):
 Source = Literal["database", "local"]
 
 
-class AllHealth(BaseModel):
+class AllHealth(Model):
     """The health of all programs."""
 
     success: Literal[True]
@@ -272,7 +273,7 @@ class AllHealth(BaseModel):
     )
 
 
-class ProcessPath(BaseModel):
+class ProcessPath(Model):
     """The path of a program."""
 
     process: str = Field(description="The name of the program.", json_schema_extra=example("meta"))

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from services.api.model import Model
 from services.api.schemas.base import CompanyId, PhoneIndex
 
 #: Maximum rate of a number at Meta, in messages a second (Cloud API, "Throughput").
@@ -15,7 +16,7 @@ Credential = Annotated[str, Field(pattern=r"^[!-~]{1,4096}$", json_schema_extra=
 BotType = Literal["meta_direct", "meta_embedded", "360dialog", "wwebjs"]
 
 
-class _Shape(BaseModel):
+class _Shape(Model):
     model_config = ConfigDict(alias_generator=to_camel)
 
 
@@ -53,7 +54,7 @@ class LinkRequest(_Shape):
     )
 
 
-class BotQuery(BaseModel):
+class BotQuery(Model):
     """Filters bots."""
 
     company: CompanyId | None = Field(None, description="Only bots of this company.")
@@ -66,20 +67,20 @@ class BotPath(_Shape):
     phone_index: PhoneIndex
 
 
-class RemoveQuery(BaseModel):
+class RemoveQuery(Model):
     """How to remove a bot."""
 
     force: bool = Field(False, description="Fail the messages that wait for the bot.")
 
 
-class Held(BaseModel):
+class Held(Model):
     """A hold: the bot sends nothing."""
 
     until: str = Field(description="When the hold ends by itself; `infinity`: when an operator has acted.")
     reason: str | None
 
 
-class Paused(BaseModel):
+class Paused(Model):
     """A pause: an operator keeps the bot from sending."""
 
     since: str
@@ -87,7 +88,7 @@ class Paused(BaseModel):
     reason: str | None
 
 
-class Outage(BaseModel):
+class Outage(Model):
     """An outage of the bot's provider. Its messages wait, and are sent once it is over."""
 
     since: str
@@ -95,14 +96,14 @@ class Outage(BaseModel):
     reason: str
 
 
-class Check(BaseModel):
+class Check(Model):
     """The result of the last check."""
 
     status: Literal["ok", "warning", "error"]
     at: str | None
 
 
-class ProblemFound(BaseModel):
+class ProblemFound(Model):
     """A problem of a bot."""
 
     level: Literal["warning", "error"]
@@ -111,7 +112,7 @@ class ProblemFound(BaseModel):
     next: str = Field(description="The next step.")
 
 
-class BotShape(BaseModel):
+class BotShape(Model):
     """A bot."""
 
     companyId: str
@@ -131,21 +132,21 @@ class BotShape(BaseModel):
     problems: list[ProblemFound]
 
 
-class OneBot(BaseModel):
+class OneBot(Model):
     """One bot."""
 
     success: Literal[True]
     bot: BotShape
 
 
-class BotList(BaseModel):
+class BotList(Model):
     """Bots."""
 
     success: Literal[True]
     bots: list[BotShape]
 
 
-class Verified(BaseModel):
+class Verified(Model):
     """The provider's report when the number was linked."""
 
     name: str | None
@@ -166,7 +167,7 @@ class VerifiedBot(OneBot):
     problems: list[ProblemFound]
 
 
-class Removed(BaseModel):
+class Removed(Model):
     """The bot was removed."""
 
     success: Literal[True]

@@ -2,18 +2,19 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from bisnesctl.queue.pauses import MAX_PAUSE_SECONDS, MAX_REASON_CHARACTERS
 from bisnesctl.queue.states import MAX_PAGE, State
+from services.api.model import Model
 from services.api.schemas.base import CompanyId, MessageId, PhoneIndex
 
 #: Seconds of the age that a filter may ask for: a century.
 _MAX_AGE_SECONDS = 100 * 366 * 86400
 
 
-class _Shape(BaseModel):
+class _Shape(Model):
     model_config = ConfigDict(alias_generator=to_camel)
 
 
@@ -44,7 +45,7 @@ class QueuedPath(_Shape):
     message_id: MessageId
 
 
-class Counts(BaseModel):
+class Counts(Model):
     """Numbers of messages."""
 
     waiting: int = Field(ge=0, description="They wait for their turn.")
@@ -57,7 +58,7 @@ class Counts(BaseModel):
     oldestSeconds: float | None = Field(description="The age of the oldest message that waits; null: none waits.")
 
 
-class Stats(BaseModel):
+class Stats(Model):
     """The counts of each queue, and all together."""
 
     success: Literal[True]
@@ -65,7 +66,7 @@ class Stats(BaseModel):
     total: Counts
 
 
-class QueuedMessage(BaseModel):
+class QueuedMessage(Model):
     """A message of the queue."""
 
     messageId: str
@@ -85,7 +86,7 @@ class QueuedMessage(BaseModel):
     reason: str = Field(description="Why it waits, or what became of it.")
 
 
-class QueuePage(BaseModel):
+class QueuePage(Model):
     """A page of messages, oldest first."""
 
     success: Literal[True]
@@ -104,7 +105,7 @@ class QueuedDetails(QueuedMessage):
     payload: dict[str, Any]
 
 
-class Changed(BaseModel):
+class Changed(Model):
     """The message was cancelled or retried."""
 
     success: Literal[True]
@@ -137,14 +138,14 @@ class ResumeRequest(_PauseShape):
     """The bots to resume."""
 
 
-class PausedBot(BaseModel):
+class PausedBot(Model):
     """A bot that was paused or resumed."""
 
     companyId: str
     phoneIndex: int
 
 
-class Pauses(BaseModel):
+class Pauses(Model):
     """The bots that are paused now."""
 
     success: Literal[True]
@@ -152,7 +153,7 @@ class Pauses(BaseModel):
     inHand: int = Field(description="Number of messages that workers have in hand, which may still leave.")
 
 
-class Resumed(BaseModel):
+class Resumed(Model):
     """The bots that were paused until now."""
 
     success: Literal[True]

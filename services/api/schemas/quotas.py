@@ -2,12 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from bisnesctl.database.quotas import Quota
+from services.api.model import Model
 
 
-class QuotaShape(BaseModel):
+class QuotaShape(Model):
     """A quota of a company."""
 
     quota: Quota
@@ -26,7 +27,7 @@ class QuotaShape(BaseModel):
     )
 
 
-class QuotaList(BaseModel):
+class QuotaList(Model):
     """The quotas of a company."""
 
     success: Literal[True]

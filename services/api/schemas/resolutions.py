@@ -2,13 +2,14 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from bisnesctl.database.resolutions import Resolution
+from services.api.model import Model
 from services.api.schemas.base import MessageId
 
 
-class ResolveRequest(BaseModel):
+class ResolveRequest(Model):
     """An operator's decision about a message."""
 
     model_config = ConfigDict(extra="forbid")
@@ -20,7 +21,7 @@ class ResolveRequest(BaseModel):
     )
 
 
-class Resolved(BaseModel):
+class Resolved(Model):
     """The decision is stored."""
 
     success: Literal[True]

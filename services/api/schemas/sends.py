@@ -15,6 +15,7 @@ from services.api.messages.request_fields import (
     MAX_TEMPLATE,
     MAX_VARIABLE,
 )
+from services.api.model import Model
 from services.api.schemas.base import example
 from services.connectors.limits import MAX_CAPTION
 from services.message import MAX_TEXT
@@ -25,7 +26,7 @@ AnyPhoneIndex = Annotated[int, Field(ge=0, lt=10**9)] | Annotated[str, Field(pat
 _LINK = "A http(s) link, or a data URL such as `data:image/png;base64,iVBORw0…`."
 
 
-class _Exact(BaseModel):
+class _Exact(Model):
     model_config = ConfigDict(extra="forbid")
 
 

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from services.api.model import Model
 from services.api.schemas.base import CompanyId, PhoneIndex, example
 
 _TIME = "2025-01-31T08:00:00.125+00:00"
@@ -12,11 +13,11 @@ _TIME = "2025-01-31T08:00:00.125+00:00"
 State = Literal["STOPPED", "STARTING", "SCAN_QR_CODE", "WORKING", "FAILED"]
 
 
-class _Shape(BaseModel):
+class _Shape(Model):
     model_config = ConfigDict(alias_generator=to_camel)
 
 
-class SessionQuery(BaseModel):
+class SessionQuery(Model):
     """Filters sessions."""
 
     company: CompanyId | None = Field(None, description="Only sessions of this company.")
@@ -29,7 +30,7 @@ class SessionPath(_Shape):
     phone_index: PhoneIndex
 
 
-class QrQuery(BaseModel):
+class QrQuery(Model):
     """The format of the QR code."""
 
     format: Literal["svg", "png", "text", "json"] | None = Field(
@@ -47,7 +48,7 @@ class PairingRequest(_Shape):
     )
 
 
-class BlockShape(BaseModel):
+class BlockShape(Model):
     """A block, which keeps the session from starting."""
 
     kind: str = Field(description="`failed_starts`, `logged_out`, `conflict`, `banned`, `wrong_number` or `operator`.")
@@ -58,7 +59,7 @@ class BlockShape(BaseModel):
     )
 
 
-class SessionShape(BaseModel):
+class SessionShape(Model):
     """A session."""
 
     companyId: str
@@ -77,21 +78,21 @@ class SessionShape(BaseModel):
     block: BlockShape | None
 
 
-class OneSession(BaseModel):
+class OneSession(Model):
     """One session."""
 
     success: Literal[True]
     session: SessionShape
 
 
-class SessionList(BaseModel):
+class SessionList(Model):
     """Sessions."""
 
     success: Literal[True]
     sessions: list[SessionShape]
 
 
-class QrCode(BaseModel):
+class QrCode(Model):
     """The QR code to scan. It is a credential: the phone that scans it is linked."""
 
     success: Literal[True]
@@ -99,7 +100,7 @@ class QrCode(BaseModel):
     expiresAt: str | None = Field(description="When another QR code replaces it.", json_schema_extra=example(_TIME))
 
 
-class PairingCode(BaseModel):
+class PairingCode(Model):
     """The code to enter on the phone."""
 
     success: Literal[True]
@@ -107,7 +108,7 @@ class PairingCode(BaseModel):
     expiresAt: str | None = Field(json_schema_extra=example(_TIME))
 
 
-class Found(BaseModel):
+class Found(Model):
     """A function that bisnesctl needs of the page."""
 
     name: str = Field(json_schema_extra=example("WPP.chat.sendTextMessage"))
@@ -115,7 +116,7 @@ class Found(BaseModel):
     detail: str = Field(description="The finding, or the problem; may be empty.")
 
 
-class Examination(BaseModel):
+class Examination(Model):
     """The functions of a session's page."""
 
     success: Literal[True]

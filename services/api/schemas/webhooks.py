@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
+from services.api.model import Model
 from services.api.schemas.base import CompanyId
 from services.events.names import ALL, CATALOGUE, unknown
 
@@ -37,7 +38,7 @@ Names = Annotated[
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=255)]
 
 
-class _Body(BaseModel):
+class _Body(Model):
     model_config = ConfigDict(extra="forbid")
 
 
@@ -90,19 +91,19 @@ class Replay(_Body):
     limit: int = Field(1000, ge=1, le=10000, description="Maximum number of events.")
 
 
-class WebhookPath(BaseModel):
+class WebhookPath(Model):
     """The path of a webhook."""
 
     webhookId: str = Field(description="The ID of the webhook.", json_schema_extra={"example": _ID})
 
 
-class CompanyQuery(BaseModel):
+class CompanyQuery(Model):
     """The company of the webhooks."""
 
     company: CompanyId | None = Field(None, description="The company; required with an operator's key.")
 
 
-class DeliveryQuery(BaseModel):
+class DeliveryQuery(Model):
     """A page of deliveries."""
 
     status: Literal["pending", "delivered", "dead"] | None = None
@@ -112,7 +113,7 @@ class DeliveryQuery(BaseModel):
     limit: int = Field(50, ge=1, le=200, description="Maximum number of deliveries on the page.")
 
 
-class Webhook(BaseModel):
+class Webhook(Model):
     """A webhook, without its secret."""
 
     id: str = Field(json_schema_extra={"example": _ID})
@@ -130,7 +131,7 @@ class Webhook(BaseModel):
     updatedAt: str = Field(json_schema_extra={"example": _TIME})
 
 
-class OneWebhook(BaseModel):
+class OneWebhook(Model):
     """A webhook."""
 
     success: Literal[True]
@@ -143,14 +144,14 @@ class WebhookWithSecret(OneWebhook):
     secret: str
 
 
-class WebhookList(BaseModel):
+class WebhookList(Model):
     """The webhooks of a company."""
 
     success: Literal[True]
     webhooks: list[Webhook]
 
 
-class Delivery(BaseModel):
+class Delivery(Model):
     """The delivery of an event to a webhook."""
 
     eventId: str = Field(json_schema_extra={"example": _EVENT})
@@ -165,7 +166,7 @@ class Delivery(BaseModel):
     updatedAt: str
 
 
-class DeliveryPage(BaseModel):
+class DeliveryPage(Model):
     """Deliveries of a webhook, newest event first."""
 
     success: Literal[True]
@@ -173,7 +174,7 @@ class DeliveryPage(BaseModel):
     nextCursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
-class Replayed(BaseModel):
+class Replayed(Model):
     """The events that were queued."""
 
     success: Literal[True]
@@ -181,7 +182,7 @@ class Replayed(BaseModel):
     next: str | None = Field(description="If the limit was reached: `since` of the next request.")
 
 
-class Tested(BaseModel):
+class Tested(Model):
     """The event that was queued."""
 
     success: Literal[True]

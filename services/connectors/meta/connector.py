@@ -18,7 +18,7 @@ from services.connectors.meta.translation import errors
 from services.connectors.meta.upload_request import post_file
 from services.connectors.meta.uploads import Uploads
 from services.connectors.outgoing_files import Files, given_name
-from services.http_client import HttpRequest
+from services.http_exchange import HttpRequest
 from services.media.fetch import Fetcher
 from services.media.store import MediaStore, media_store
 from services.message import (

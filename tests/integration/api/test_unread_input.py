@@ -7,6 +7,7 @@ import pytest
 import requests
 
 from services.api.app import create_app
+from services.api.resource import Resource
 from tests.support.api import CHAT, COMPANY, KEY, OPERATOR_KEY, add_company, api, refusal, serving, settings_for
 from tests.support.file_beginnings import JPEG
 from tests.support.waiting import HANG_SECONDS
@@ -54,6 +55,33 @@ def operations(client):
             if operation["security"] != [{}]:
                 content = operation.get("requestBody", {}).get("content", {})
                 yield method, address(path), content.get("application/json")
+
+
+def documented_fields(operation, schemas):
+    """The names in a documented body; None if there is none."""
+    if "requestBody" not in operation:
+        return None
+    found = [each["schema"] for each in operation["requestBody"]["content"].values()]
+    whole = [schemas[each["$ref"].rpartition("/")[2]] if "$ref" in each else each for each in found]
+    return {name for schema in whole for name in schema["properties"]}
+
+
+def test_every_route_reads_the_names_that_the_document_has(client):
+    app = client.application
+    document = app.api_doc
+    checked = 0
+    for rule in app.url_map.iter_rules():
+        resource = app.blueprints.get(rule.endpoint.partition(".")[0])
+        if not isinstance(resource, Resource):
+            continue
+        for method in rule.methods - {"HEAD", "OPTIONS"}:
+            documented = document["paths"][re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)][method.lower()]
+            names = {each["name"] for each in documented.get("parameters", ()) if each["in"] == "query"}
+            read = resource.operation(rule.rule, method.lower())
+            assert read.query == names, (method, rule.rule)
+            assert read.body == documented_fields(documented, document["components"]["schemas"]), (method, rule.rule)
+            checked += 1
+    assert checked > 30
 
 
 def test_no_route_ignores_a_parameter_of_its_address(client):

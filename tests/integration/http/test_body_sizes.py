@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.connectors.meta.upload_request import post_file
-from services.http_client import MAX_ANSWER_BYTES, Answered, Broken, HttpRequest, RequestsInFlight
+from services.http_client import MAX_ANSWER_BYTES, RequestsInFlight
+from services.http_exchange import Answered, Broken, HttpRequest
 from services.media.fetch import Fetcher, FetchTooLarge
 from tests.support.remote.echo_server import digest, echo_server
 from tests.support.waiting import wait_until

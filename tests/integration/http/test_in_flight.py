@@ -8,7 +8,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from services.http_client import REFUSED_ADDRESS, Answered, Broken, HttpRequest, RequestsInFlight
+from services.http_client import REFUSED_ADDRESS, RequestsInFlight
+from services.http_exchange import Answered, Broken, HttpRequest
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

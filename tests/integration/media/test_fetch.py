@@ -8,7 +8,8 @@ from ipaddress import ip_network
 import pycurl
 import pytest
 
-from services.media.fetch import Fetcher, FetchFailed, FetchRefused, guard
+from services.http_client import guard
+from services.media.fetch import Fetcher, FetchFailed, FetchRefused
 from tests.support.remote.file_server import FileServer
 
 OPEN = (ip_network("127.0.0.1/32"),)

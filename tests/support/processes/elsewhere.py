@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from services.connector import Preparation
-from services.http_client import HttpRequest
+from services.http_exchange import HttpRequest
 from services.message import Bot, Outgoing
 from tests.support.remote.message_provider import ProviderConnector, parse
 from tests.support.waiting import HANG_SECONDS, wait_until

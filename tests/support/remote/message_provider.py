@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from services.http_client import HttpRequest
+from services.http_exchange import HttpRequest
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Sent, Status, StatusUpdate, Unknown, Update
 from tests.support.waiting import HANG_SECONDS
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import http_client
-from services.http_client import OwnAddresses, may_reach
+from services import public_addresses
+from services.public_addresses import OwnAddresses, may_reach
 
 #: Networks that are not public, although some versions of Python count them so.
 NOT_GLOBAL = [ip_network(each) for each in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")]
@@ -60,7 +60,7 @@ def test_an_open_network_opens_itself_and_nothing_else(address, prefix):
 
 def test_a_public_address_of_this_machine_itself_is_refused(monkeypatch):
     own = OwnAddresses(lambda: ["127.0.0.1", "1.1.1.1", "2a03:2880::35%eth0"])
-    monkeypatch.setattr(http_client, "_own", own)
+    monkeypatch.setattr(public_addresses, "_own", own)
     for address in ("1.1.1.1", "::ffff:1.1.1.1", "64:ff9b::1.1.1.1", "2a03:2880::35"):
         assert not may_reach(address, ())
     assert may_reach("1.1.1.2", ())
@@ -68,7 +68,7 @@ def test_a_public_address_of_this_machine_itself_is_refused(monkeypatch):
 
 
 def test_the_addresses_of_this_machine_are_known():
-    assert ip_address("127.0.0.1") in http_client._own
+    assert ip_address("127.0.0.1") in public_addresses._own
 
 
 @given(st.text())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.wwebjs.browser.page import Health
+from services.connectors.wwebjs.browser.page_health import Health
 from services.connectors.wwebjs.states.state_machine import PageState, see
 
 WORKS = Health("b", True, "MAIN", "NORMAL", "CONNECTED", True, True, False, "60123456789@c.us", "4.6.1", "2.3000")

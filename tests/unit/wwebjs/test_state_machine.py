@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.wwebjs.browser.page import Health
+from services.connectors.wwebjs.browser.page_health import Health
 from services.connectors.wwebjs.states import state_machine
 from services.connectors.wwebjs.states.relaunch import BACKOFF, MAX_FAILED_LAUNCHES, STEADY_SECONDS, RelaunchPolicy
 from services.connectors.wwebjs.states.state_machine import (

@@ -4,12 +4,13 @@ import base64
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from services.connectors.wwebjs.browser import cdp, confinement
 from services.connectors.wwebjs.browser.chromium import Program, StartFailed
+from services.connectors.wwebjs.browser.page_health import Health
 from services.connectors.wwebjs.browser.session_clock import clock
 
 if TYPE_CHECKING:
@@ -77,30 +78,6 @@ class CallFailed(Exception):
 
 class TooLarge(Exception):
     """A file is larger than the limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """The page's report on itself; None for anything that is not known yet."""
-
-    boot: str  # identifies one load of the page
-    full: bool  # whether wa-js is ready for everything
-    mode: str | None  # of the stream: QR, SYNCING, MAIN, OFFLINE, CONFLICT, …
-    info: str | None  # NORMAL, PAIRING, OPENING, OFFLINE, …
-    socket: str | None  # CONNECTED, UNPAIRED, …
-    authenticated: bool | None
-    online: bool | None
-    needs_update: bool | None
-    me: str | None  # the linked account, such as `60123456789@c.us`
-    wa_js: str | None  # version
-    wa_web: str | None  # version
-    qr: str | None = field(default=None, repr=False)  # the text of the visible QR code, which is a credential
-
-    @property
-    def number(self) -> str | None:
-        """Digits of the linked number; None if it is not known yet, or hidden behind an id."""
-        name, _, domain = (self.me or "").partition("@")
-        return (name.partition(":")[0] or None) if domain in ("", "c.us", "s.whatsapp.net") else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ Done = tuple[Any, Outcome | None]
 class PageSends:
     """The messages in hand. The delivery's thread calls `submit` and `poll`, the browser loop `turn` and `paused`.
 
-    It is a `services.http_client.InFlight` for the delivery and a `browser_loop.PageTask` for the loop.
+    It is a `services.http_exchange.InFlight` for the delivery and a `browser_loop.PageTask` for the loop.
     """
 
     def __init__(

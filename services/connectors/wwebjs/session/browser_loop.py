@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import structlog
 
 from services.connectors.wwebjs.browser.browser import Browser
-from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Health, Page, PageLost
+from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Page, PageLost
 from services.connectors.wwebjs.browser.page_events import Lost, PageEvent
+from services.connectors.wwebjs.browser.page_health import Health
 from services.connectors.wwebjs.browser.profiles import Profile
 from services.connectors.wwebjs.browser.session_clock import clock
 from services.connectors.wwebjs.session.event_recorder import EventRecorder

@@ -8,7 +8,7 @@ from enum import Enum, StrEnum, auto
 from typing import Any
 
 from bisnesctl.backoff import Backoff
-from services.connectors.wwebjs.browser.page import Health
+from services.connectors.wwebjs.browser.page_health import Health
 
 #: The time between two looks at a page that works or shows a QR code.
 STEADY_LOOK_SECONDS = 10.0
