@@ -62,19 +62,20 @@ def in_database(connection: Connection) -> list[ProgramState]:
 
 def in_files(folder: Path) -> list[ProgramState]:
     """The programs of this machine, by name, from `<instance>.json` in the folder."""
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
     beats: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for beat in _read(folder):
-        age = now - beat["beat_boottime"]
-        beats[beat["process"]].append(beat | {"age": age if age >= 0 else DOWN_AFTER_SECONDS})  # of an earlier boot
+        beats[beat["process"]].append(beat)
     return [_together(name, beats[name]) for name in sorted(beats)]
 
 
 def _read(folder: Path) -> Iterable[dict[str, Any]]:
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
     for file in folder.glob("[!.]*.json"):
         try:
-            yield orjson.loads(file.read_bytes())
-        except (OSError, orjson.JSONDecodeError) as error:
+            beat = orjson.loads(file.read_bytes())
+            age = now - float(beat["beat_boottime"])
+            yield beat | {"process": str(beat["process"]), "age": age if age >= 0 else DOWN_AFTER_SECONDS}  # other boot
+        except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("heartbeat.not_readable", file=str(file), reason=str(error))
 
 
@@ -82,21 +83,25 @@ def _together(name: str, beats: list[dict[str, Any]]) -> ProgramState:
     fresh = [beat for beat in beats if beat["age"] < DOWN_AFTER_SECONDS]
     if not fresh:
         return ProgramState(name, "down", 0, 0.0, 0.0, 0, 0, 0, 0, 0, 0, None)
-    responses = sum(beat.get("responses", 0) for beat in fresh)
+
+    def every(figure: str) -> list[Any]:
+        return [beat[figure] for beat in fresh if beat.get(figure) is not None]  # the heartbeat of `alerts` has few
+
+    responses = sum(every("responses"))
     late = min(beat["age"] for beat in fresh) >= DEGRADED_AFTER_SECONDS
     return ProgramState(
         name,
-        "degraded" if late or any(beat["status"] == "degraded" for beat in fresh) else "healthy",
-        int(max(beat["uptimeSeconds"] for beat in fresh)),
-        sum(beat["memoryMb"] for beat in fresh),
-        sum(beat["cpuPercent"] for beat in fresh),
-        max(beat["activeBots"] for beat in fresh),
-        sum(beat.get("connections", 0) for beat in fresh),
-        sum(beat["processed"] for beat in fresh),
-        sum(beat.get("sent", 0) for beat in fresh),
-        sum(beat.get("received", 0) for beat in fresh),
-        sum(beat["errors"] for beat in fresh),
-        sum(beat["responseMs"] for beat in fresh if "responseMs" in beat) / responses if responses else None,
+        "degraded" if late or "degraded" in every("status") else "healthy",
+        int(max(every("uptimeSeconds"), default=0)),
+        sum(every("memoryMb")),
+        sum(every("cpuPercent")),
+        max(every("activeBots"), default=0),
+        sum(every("connections")),
+        sum(every("processed")),
+        sum(every("sent")),
+        sum(every("received")),
+        sum(every("errors")),
+        sum(every("responseMs")) / responses if responses else None,
     )
 
 

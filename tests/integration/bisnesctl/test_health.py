@@ -10,6 +10,7 @@ from collections import Counter
 import psycopg2
 import pytest
 
+from bisnesctl.alerts import __main__ as alerts
 from bisnesctl.database import process_health
 from services.api.openapi import Problem
 from services.api.schemas.base import Alive, AllHealth, Metrics
@@ -342,6 +343,18 @@ def test_an_old_heartbeat_file_is_unhealthy(away, age, status):
     (away.heartbeat_dir / "api-1.json").write_text('{"process": "ap')
     with api(away) as (_, client):
         assert of(client.get("/health/all"), "api")["status"] == status
+
+
+def test_no_heartbeat_file_breaks_the_report_of_the_others(away):
+    away.heartbeat_dir.mkdir(parents=True)
+    alerts.beat(away)
+    for name, content in {"a": "[]", "b": "{}", "c": '{"process": "api", "beat_boottime": null}', "d": "\xff"}.items():
+        (away.heartbeat_dir / f"{name}.json").write_text(content)
+    with api(away) as (_, client), beating(away, "meta", "meta-worker-1"):
+        answer = client.get("/health/all")
+        assert of(answer, "alerts")["status"] == "healthy"
+        assert of(answer, "meta")["memory"] > 1
+        assert client.get("/metrics/alerts").status_code == 200
 
 
 FIGURES = Counters(processed=5, sent=4, received=3, errors=1, connections=2)
