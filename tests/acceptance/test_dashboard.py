@@ -6,13 +6,14 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 from selenium.webdriver.common.keys import Keys
 
 from tests.support import axe
 from tests.support.browser import PageBrowser, page_browser
 from tests.support.dashboard import PAGES, accept_and_sign_in, invite
 from tests.support.deployment import Deployment
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 #: The reading pages, and others that show forms, lists and errors.
 MORE_PAGES = (
@@ -227,6 +228,8 @@ def test_a_stopped_postgresql_is_said_and_the_pages_still_answer(
         browser.open(f"{address}/processes")
         wait_until(lambda: "PostgreSQL does not answer" in browser.text())
         assert "api-0" in browser.text()
+        answer = requests.get(f"{deployment.api}/health/all", timeout=HANG_SECONDS)
+        assert (answer.status_code, answer.json()["source"]) == (200, "local")
         browser.open(f"{address}/messages")
         assert "postgres stopped: on purpose by" in browser.text()
         assert "bisnesctl start postgres" in browser.text()
