@@ -230,8 +230,12 @@ def test_a_stopped_postgresql_is_said_and_the_pages_still_answer(
         assert "api-0" in browser.text()
         answer = requests.get(f"{deployment.api}/health/all", timeout=HANG_SECONDS)
         assert (answer.status_code, answer.json()["source"]) == (200, "local")
-        browser.open(f"{address}/messages")
-        assert "postgres stopped: on purpose by" in browser.text()
+
+        def says(words: str) -> bool:
+            browser.open(f"{address}/messages")
+            return words in browser.text()
+
+        wait_until(lambda: says("postgres stopped: on purpose by"))  # before that, it was seen to shut down
         assert "bisnesctl start postgres" in browser.text()
         browser.set_size(360, 900)
         for page in PAGES:
