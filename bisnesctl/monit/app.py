@@ -122,7 +122,7 @@ class Monit(App[None]):
         self._list.focus()
         for poller in self._pollers.values():
             poller.start()
-        self.set_interval(1, self._show_bottom)
+        self.set_interval(1, lambda: self._draw(self._show_bottom))
 
     def on_unmount(self) -> None:
         """Ends all reading."""
@@ -132,8 +132,8 @@ class Monit(App[None]):
     def on_resize(self, event: events.Resize) -> None:
         """Chooses the layout for the width."""
         self.screen_stack[0].set_class(event.size.width >= layout.WIDE_COLUMNS, "wide")
-        self._show_bottom()
-        self.call_after_refresh(self._show_rows)
+        self._draw(self._show_bottom)
+        self.call_after_refresh(self._draw, self._show_rows)
 
     @property
     def _list(self) -> OptionList:
@@ -179,9 +179,13 @@ class Monit(App[None]):
 
     @on(Read)
     def _show_read(self, message: Read) -> None:
-        with contextlib.suppress(NoMatches):  # the screen is being closed
+        self._draw(message.show)
+
+    def _draw(self, show: Callable[[], None]) -> None:
+        """Draws something, unless the screen is being closed."""
+        with contextlib.suppress(NoMatches):
             if self.screen_stack:
-                message.show()
+                show()
 
     # --- Showing -----------------------------------------------------------------------------------------------------
 

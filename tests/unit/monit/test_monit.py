@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from rich.text import Text
+from textual import events
+from textual.geometry import Size
 
 from bisnesctl.bots.store import Bot
 from bisnesctl.database.event_log import EventLog, LoggedEvent
@@ -435,3 +437,13 @@ def test_an_error_of_reading_is_shown_and_the_next_read_goes_on():
         assert "no more files" not in drawn(app)
 
     play(source, scene)
+
+
+def test_a_screen_that_is_being_closed_is_not_drawn(monkeypatch):
+    async def scene(app, pilot):
+        await app.screen_stack[0].remove_children()
+        app.on_resize(events.Resize(Size(90, 30), Size(90, 30)))
+        await asyncio.sleep(1.2)  # the lines at the bottom are drawn once a second
+        await pilot.pause()
+
+    play(Screen(), scene)
