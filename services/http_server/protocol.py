@@ -314,7 +314,10 @@ class HttpProtocol(HttpToolsProtocol):
             if waited > limits.keep_alive_seconds:
                 self.transport.close()
         elif waited > limits.head_timeout_seconds:
-            self._refuse(refusal.request_timeout("head"))
+            if self._head_bytes:
+                self._refuse(refusal.request_timeout("head"))
+            else:  # a client that connects ahead would take an answer for that of its first request
+                self.transport.close()
 
     def _check_body(self, now: float) -> None:
         limits = self.limits

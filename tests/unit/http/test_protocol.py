@@ -301,13 +301,19 @@ HEAD, BODY = b"GET /a HTTP/1.1\r\nHost", b"POST /a HTTP/1.1\r\nHost: x\r\nConten
 WHOLE = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.mark.parametrize(("data", "deadline"), [(b"", 10), (HEAD, 10), (b"\r\n", 10), (BODY, 20)])
+@pytest.mark.parametrize(("data", "deadline"), [(HEAD, 10), (b"\r\n", 10), (BODY, 20)])
 def test_missing_input_is_waited_for_until_its_deadline(data, deadline):
     assert at(data, deadline - 2).answers == []
     late = at(data, deadline + 2)
     assert [(status, body["code"]) for status, body in late.answers] == [(408, "request_timeout")]
     assert late.ended
     assert at(data, deadline + 6).closed
+
+
+def test_a_connection_that_was_never_used_is_closed_without_an_answer():
+    assert not at(b"", 8).closed
+    unused = at(b"", 12)
+    assert (unused.closed, unused.answers) == (True, [])
 
 
 def test_a_connection_without_a_request_is_kept_for_a_while():
