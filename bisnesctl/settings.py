@@ -196,6 +196,9 @@ class Settings:
         3, ge=0, description="times an hour that a session reclaims a number opened in another browser"
     )
 
+    start_timeout_seconds: float = Field(
+        90, ge=1, description="seconds that a self-test, and each step of a start, may take; a slow machine needs more"
+    )
     heartbeat_interval: int = Field(10000, ge=100, description="milliseconds between two heartbeats of a process")
     health_check_interval: int = Field(
         30000, ge=100, description="milliseconds between two checks of the other processes"

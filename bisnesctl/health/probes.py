@@ -35,8 +35,6 @@ Report = Callable[[str], None]
 PROBE_TIMEOUT_SECONDS = 2.0
 #: Instances that are probed at the same time, at most.
 MAX_PARALLEL_PROBES = 16
-#: Seconds in which the instances of one step must become healthy.
-START_TIMEOUT_SECONDS = 90.0
 #: Deaths in a row after which a start fails.
 MAX_ATTEMPTS = 3
 #: The same for an embedded server, which may have to wait for its predecessor's lock.
@@ -364,11 +362,11 @@ def wait_healthy(
 ) -> None:  # fmt: skip
     """Waits until all are healthy, and reports each of them, or only those in `reported`.
 
-    `degraded`: those that live without doing all of their work are enough.
+    The setting START_TIMEOUT_SECONDS limits it. `degraded`: those that live without doing all of their work are enough.
 
     Raises `StartFailed` with the reason and the last log lines.
     """
-    waiting, began = list(instances), time.monotonic()
+    waiting, began, limit = list(instances), time.monotonic(), deployment.settings.start_timeout_seconds
     pids: dict[str, set[int]] = {each.name: set() for each in waiting}
     while waiting:
         processes = deployment.supervisor.processes()
@@ -381,9 +379,9 @@ def wait_healthy(
         for instance in waiting:
             process = processes.get(instance.name)
             pids[instance.name].add(process.pid if process else 0)
-            late = time.monotonic() - began > START_TIMEOUT_SECONDS
+            late = time.monotonic() - began > limit
             if late or _has_failed(instance, health[instance.name], len(pids[instance.name] - {0})):
-                raise StartFailed(_explain(deployment, instance, health[instance.name]))
+                raise StartFailed(_explain(deployment, instance, health[instance.name], limit if late else None))
         time.sleep(_PROBE_INTERVAL_SECONDS if waiting else 0)
 
 
@@ -393,7 +391,8 @@ def _has_failed(instance: Instance, health: Health, attempts: int) -> bool:
     return too_many or health.status in (Status.FAILED, Status.BLOCKED)
 
 
-def _explain(deployment: "Deployment", instance: Instance, health: Health) -> str:
+def _explain(deployment: "Deployment", instance: Instance, health: Health, limit: float | None) -> str:
+    """`limit`: the seconds that are over, if they are."""
     from bisnesctl.logs import files
     from bisnesctl.logs.exits import read_exits
 
@@ -402,6 +401,8 @@ def _explain(deployment: "Deployment", instance: Instance, health: Health) -> st
     reasons = [health.reason or health.status.value]
     if exits and exits.last not in health.reason:
         reasons.append(exits.last)
+    if limit is not None:
+        reasons.append(f"it had START_TIMEOUT_SECONDS={limit:g}")
     lines = [f"{instance.name} did not become healthy: {'; '.join(reasons)}"]
     for file in files.files_of(folder, instance.name):
         last = files.tail(file.path, _LOG_LINES)

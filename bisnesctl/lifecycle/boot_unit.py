@@ -11,7 +11,6 @@ from pathlib import Path
 
 from bisnesctl import paths
 from bisnesctl.errors import CannotWrite, Conflict, UsageError
-from bisnesctl.health.probes import START_TIMEOUT_SECONDS
 from bisnesctl.host import disk, systemd
 from bisnesctl.lifecycle.stop import SHUTDOWN_TIMEOUT_SECONDS, STOP_MARGIN_SECONDS, Report
 from bisnesctl.processes.deployment import Deployment
@@ -102,7 +101,7 @@ def make(deployment: Deployment, user_unit: bool, name: str) -> BootUnit:
         directory=settings.env_file.parent,
         env_file=settings.env_file,
         command=[*_program(settings.home), *deployment.start_command.split()[1:], "--foreground"],
-        start_seconds=int(_START_STEPS * START_TIMEOUT_SECONDS),
+        start_seconds=int(_START_STEPS * settings.start_timeout_seconds),
         stop_seconds=int(stop_seconds()),
     )
     return BootUnit(name, user_unit, user, settings.env_file, text)

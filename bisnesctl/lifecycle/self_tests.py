@@ -15,8 +15,6 @@ from bisnesctl.lifecycle.stop import Report
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import Instance, Kind
 
-#: Seconds that a self-test may take on a busy machine.
-SELF_TEST_TIMEOUT_SECONDS = 90
 #: Self-tests that run at the same time.
 _PARALLEL = 2
 #: Lines of the output that an error shows.
@@ -44,6 +42,7 @@ def prove(
 
 def _run(deployment: Deployment, instance: Instance, python: Path) -> list[str]:
     """The output of a self-test that failed; empty if it passed."""
+    limit = deployment.settings.start_timeout_seconds
     inherited = process_environment.read(deployment.supervisor_pid() or 0)
     try:
         done = subprocess.run(
@@ -53,10 +52,10 @@ def _run(deployment: Deployment, instance: Instance, python: Path) -> list[str]:
             stderr=subprocess.STDOUT,
             cwd=deployment.settings.home,
             env={**inherited, **instance.environment},
-            timeout=SELF_TEST_TIMEOUT_SECONDS,
+            timeout=limit,
         )
     except subprocess.TimeoutExpired:
-        return [f"it took more than {SELF_TEST_TIMEOUT_SECONDS} s"]
+        return [f"it took more than {limit:g} s"]
     lines = done.stdout.decode(errors="replace").strip().splitlines()
     return (lines or [f"it ended with exit status {done.returncode}"]) if done.returncode else []
 

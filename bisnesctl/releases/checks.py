@@ -16,8 +16,6 @@ from bisnesctl.releases.programs import clean_environment, run
 from bisnesctl.releases.store import CHECKOUT, PACKAGES, InstalledRelease
 from bisnesctl.rollout import state
 
-#: Seconds that a program which only loads modules may take.
-LOAD_TIMEOUT_SECONDS = 90
 #: Programs of the tool itself, which have no self-test.
 _OWN = "import bisnesctl.guard.__main__, bisnesctl.alerts.__main__, bisnesctl.processes.supervisor_plugin"
 #: Raises the error of a bundle that is missing.
@@ -39,19 +37,20 @@ Report = Callable[[str], None]
 def check(deployment: Deployment, release: InstalledRelease, running: InstalledRelease, report: Report) -> None:
     """Raises `StartFailed` if the release cannot run here, `Conflict` if something else prevents a switch."""
     report(f"checking {release.name}: its packages, its programs, the database, the configuration")
-    _check_packages(release)
+    limit = deployment.settings.start_timeout_seconds
+    _check_packages(release, limit)
     _check_environment(deployment)
     if deployment.supervisor.running():
         contract.check(deployment.settings.database_dsn, release, running, _sql_folders(release, running))
-    _load(release, _OWN)
+    _load(release, _OWN, limit)
     if deployment.settings.enable_wwebjs:
-        _load(release, _WA_JS, deployment.settings.env_file)
+        _load(release, _WA_JS, limit, deployment.settings.env_file)
     with tempfile.TemporaryDirectory(prefix="bisnesctl-") as scratch:
         run(release, deployment.settings, ["render", "--out", scratch], lambda _: None)
     if deployment.supervisor.running():
         self_tests.prove(deployment, deployment.active(), report, release.python)
     else:
-        _load(release, _SERVICES)
+        _load(release, _SERVICES, limit)
 
 
 def refuse_rollout(deployment: Deployment) -> None:
@@ -70,7 +69,7 @@ def refuse_rollout(deployment: Deployment) -> None:
         )
 
 
-def _check_packages(release: InstalledRelease) -> None:
+def _check_packages(release: InstalledRelease, limit: float) -> None:
     """Raises `StartFailed` if the packages are not those that were installed."""
     if release.number == CHECKOUT:
         return
@@ -78,7 +77,7 @@ def _check_packages(release: InstalledRelease) -> None:
         locked = {line.split()[0].lower() for line in (release.folder / PACKAGES).read_text().splitlines()}
     except OSError as error:
         raise StartFailed(f"{release.name} is damaged: {release.folder / PACKAGES} cannot be read") from error
-    present = {each.lower() for each in _load(release, _LIST).split()}
+    present = {each.lower() for each in _load(release, _LIST, limit).split()}
     if missing := sorted(_plain(each) for each in locked if _plain(each) not in {_plain(one) for one in present}):
         raise StartFailed(
             f"{release.name} is damaged: {', '.join(missing[:3])} is not in it any more; install it again"
@@ -100,17 +99,20 @@ def _check_environment(deployment: Deployment) -> None:
         )
 
 
-def _load(release: InstalledRelease, code: str, env_file: Path | None = None) -> str:
-    """Runs Python code with a release; returns its output. Raises `StartFailed` with its last lines."""
+def _load(release: InstalledRelease, code: str, limit: float, env_file: Path | None = None) -> str:
+    """Runs Python code with a release, `limit` seconds at most; returns its output.
+
+    Raises `StartFailed` with its last lines.
+    """
     own = {"BISNES_ENV": str(env_file)} if env_file else {}
     try:
         done = subprocess.run(
             [str(release.python), "-P", "-c", code],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=LOAD_TIMEOUT_SECONDS,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=limit,
             env={**clean_environment(), **own},
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise StartFailed(f"{release.name} takes more than {LOAD_TIMEOUT_SECONDS} s to load its modules") from error
+        raise StartFailed(f"{release.name} takes more than {limit:g} s to load its modules") from error
     except OSError as error:
         raise StartFailed(f"{release.name} is damaged: {release.python} cannot be run ({error.strerror})") from error
     if done.returncode:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from tests.support.processes.servers import settings_in
 from tests.support.waiting import HANG_SECONDS
 
 #: Time limit of one command of the tool, on a busy machine too.
-COMMAND_TIMEOUT_SECONDS = 300
+COMMAND_TIMEOUT_SECONDS = 900
+#: START_TIMEOUT_SECONDS: no test measures with it, and a busy machine may be ten times as slow.
+START_TIMEOUT_SECONDS = 300
 #: Seconds after which a process that runs was healthy, if its start waited for that.
 STEADY_SECONDS = 5.0
 _RANDOM = random.SystemRandom()  # hypothesis sets the seed of the usual one
@@ -38,7 +41,8 @@ class Deployment:
         self.environment = {name: value for name, value in os.environ.items() if name.upper() not in _SETTINGS}
         self.environment |= {"BISNES_ENV": str(folder / ".env"), "COLUMNS": "120"}
         self.run("init")
-        self.settings = self._configure(dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)) | variables)
+        ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+        self.settings = self._configure({"START_TIMEOUT_SECONDS": str(START_TIMEOUT_SECONDS)} | ports | variables)
         self.key = self.settings.operator_key.get_secret_value()
 
     def _configure(self, variables: dict[str, str]) -> Settings:
@@ -145,6 +149,14 @@ class Deployment:
         """How many messages have each status."""
         return {str(status): count for status, count in self.rows("SELECT status, count(*) FROM outbox GROUP BY 1")}
 
+    def once_unknown(self) -> set[str]:
+        """The texts of messages whose outcome was unknown at some time.
+
+        Their provider may work on them for longer than their chat waits, so later messages may overtake them there.
+        """
+        was_unknown = """timeline @> '[{"status": "unknown"}]'"""
+        return {text for (text,) in self.rows(f"SELECT payload ->> 'message' FROM outbox WHERE {was_unknown}")}
+
     def logs(self) -> str:
         """The last lines of every log, for a failing test to show."""
         return "\n".join(
@@ -172,6 +184,16 @@ class Deployment:
 
 
 _SETTINGS = {name.upper() for name in Settings.model_fields} | {"BISNES_ENV", "BISNES_PROCESS", "BISNES_INSTANCE"}
+
+
+def overtaken(texts: Iterable[str]) -> set[str]:
+    """The texts of a chat that arrived after a later one. The names of the texts are in the chat's order."""
+    late, last = set(), ""
+    for text in texts:
+        if text < last:
+            late.add(text)
+        last = max(last, text)
+    return late
 
 
 def free_ports(count: int) -> list[int]:

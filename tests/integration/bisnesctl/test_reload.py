@@ -26,6 +26,12 @@ if os.environ.get("BISNES_PROCESS") == "api" and any("gunicorn" in word for word
     print("this server cannot serve", file=sys.stderr)
     os._exit(9)
 """
+#: A release whose API never answers.
+SILENT_SERVER = """
+import os, sys, time
+if os.environ.get("BISNES_PROCESS") == "api" and any("gunicorn" in word for word in sys.orig_argv[:4]):
+    time.sleep(1000)
+"""
 INFRASTRUCTURE = ("guard", "postgres", "redis", "sandbox")
 ALL = {*INFRASTRUCTURE, "api-0", "api-1", "meta", "meta-worker-1", "events", "wwebjs", "alerts"}
 
@@ -46,7 +52,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 @pytest.fixture
 def running(deployment: Deployment) -> Deployment:
-    """The deployment with everything healthy."""
+    """The deployment with everything healthy and nothing scaled, also after a test that failed."""
+    if (deployment.settings.run_dir / "scale.json").exists():
+        deployment.run("scale", "api=default", "meta=default")
     if deployment.steady() != ALL:
         deployment.run("start")
     return deployment
@@ -231,6 +239,17 @@ def test_an_instance_that_fails_is_stopped_and_the_others_serve_as_before(runnin
     rows = running.status()
     assert {rows[name]["status"] for name in ("api-0", "api-1")} == {"healthy"}
     assert not {rows["api-0"]["pid"], rows["api-1"]["pid"]} & {before["api-0"], before["api-1"]}
+
+
+def test_a_start_that_takes_too_long_names_the_setting_that_limits_it(running: Deployment, release: Path) -> None:
+    (release / "sitecustomize.py").write_text(SILENT_SERVER)
+    command = [sys.executable, "-m", "bisnesctl", "restart", "api-0"]
+    environment = {**running.environment, "START_TIMEOUT_SECONDS": "2"}
+    done = subprocess.run(command, env=environment, cwd=running.folder, capture_output=True, text=True)
+    assert done.returncode == 5
+    assert re.search(r"api-0 did not become healthy: .*; it had START_TIMEOUT_SECONDS=2", done.stderr)
+    (release / "sitecustomize.py").unlink()
+    running.run("restart", "api-0")
 
 
 def test_what_a_killed_reload_stopped_is_started_by_the_guard_and_the_rest_is_named(running: Deployment) -> None:

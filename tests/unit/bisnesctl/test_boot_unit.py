@@ -43,6 +43,7 @@ def test_the_unit_starts_it_as_it_was_started_last_and_waits_for_a_stop(deployme
     assert f'Environment="BISNES_ENV={escaped}"\n' in text
     assert boot_unit.stop_seconds() > sum({row.priority: row.kill_timeout for row in PROGRAMS}.values())
     assert f"TimeoutStopSec={int(boot_unit.stop_seconds())}\n" in text
+    assert f"TimeoutStartSec={int(6 * deployment.settings.start_timeout_seconds)}\n" in text
 
 
 def test_a_unit_of_a_user_names_no_user_and_another_target(deployment: Deployment) -> None:
