@@ -20,9 +20,9 @@ from bisnesctl.guard.listener import SupervisorEvent
 from bisnesctl.guard.policy import Decision, History
 from bisnesctl.guard.restoration import find_missing
 from bisnesctl.guard.state_file import End, GuardState
-from bisnesctl.health import exit_reasons
+from bisnesctl.health import exit_reasons, heartbeats
 from bisnesctl.health.guard_file import GUARD, GUARD_FILE
-from bisnesctl.health.probes import Heartbeat, read_heartbeat
+from bisnesctl.health.heartbeats import Heartbeat
 from bisnesctl.host import disk, process_stat, tree_memory, volumes
 from bisnesctl.host.process_times import boottime
 from bisnesctl.processes import command_records, restart_records, stop_records, topology
@@ -399,7 +399,7 @@ class Guard:
             hangs.kill(pid)
 
     def _heartbeat(self, name: str) -> Heartbeat | None:
-        return read_heartbeat(self._deployment.settings.heartbeat_dir / f"{name}.json")
+        return heartbeats.current(self._deployment.settings.heartbeat_dir / f"{name}.json")
 
     def _excessive_silence(self, pid: int, beat: Heartbeat | None) -> float | None:
         """Seconds without a heartbeat, if they exceed the limit."""

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from bisnesctl import addresses, paths
 from bisnesctl.errors import StartFailed
+from bisnesctl.health import heartbeats
 from bisnesctl.health.guard_file import GuardStatus, guard_status
+from bisnesctl.health.heartbeats import Heartbeat
 from bisnesctl.host import disk, process_stat
-from bisnesctl.host.process_times import boottime
 from bisnesctl.naming import ALERTS
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
@@ -97,20 +98,6 @@ _NOT_PROBED = {
 #: States in which a process waits for the guard.
 _ENDED = ("EXITED", "FATAL")
 _STATUS_OF_DECISION = {"restart": Status.FAILING, "block": Status.BLOCKED, "fail": Status.FAILED}
-
-
-@dataclass(frozen=True)
-class Heartbeat:
-    """The last heartbeat of a process."""
-
-    pid: int
-    status: str
-    reason: str
-    age_seconds: float
-    #: Seconds that all its threads together had waited for a processor by then.
-    waited: float = 0.0
-    #: Why the process is alive but serves nobody; empty if it serves.
-    stuck: str = ""
 
 
 def probe_all(
@@ -312,25 +299,9 @@ def _reason_in(body: bytes, status: int, process: str, port: int | None) -> str:
 # --- Heartbeats ----------------------------------------------------------------------------------------------------
 
 
-def read_heartbeat(path: Path) -> Heartbeat | None:
-    """The heartbeat in a file; None if there is no file, or it is damaged."""
-    try:
-        found = json.loads(path.read_text())
-        return Heartbeat(
-            pid=int(found["pid"]),
-            status=str(found["status"]),
-            reason=str(found.get("reason") or ""),
-            age_seconds=boottime() - float(found["beat_boottime"]),
-            waited=float(found.get("waited") or 0.0),
-            stuck=str(found.get("stuck") or ""),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _heartbeat_of(instance: Instance, process: Process, settings: Settings) -> Heartbeat | None:
     """The heartbeat of this very process, not of its predecessor. A shim may be its parent."""
-    beat = read_heartbeat(settings.heartbeat_dir / f"{instance.name}.json")
+    beat = heartbeats.current(settings.heartbeat_dir / f"{instance.name}.json")
     return beat if beat and process.pid in process_stat.ancestors(beat.pid) else None
 
 

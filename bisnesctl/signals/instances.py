@@ -1,13 +1,12 @@
 """The figures of instances as their heartbeats report them: in files of this machine, in the database for others."""
 
-import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bisnesctl.database.postgres import Connection, query
-from bisnesctl.host.process_times import boottime
+from bisnesctl.health import heartbeats
 from bisnesctl.settings import Settings
 
 #: Instances of other machines that are read, at most.
@@ -52,14 +51,10 @@ def names_in_files(settings: Settings) -> list[str]:
 
 def in_files(settings: Settings, names: Iterable[str]) -> Iterator[Figures]:
     """The instances of this machine with these names, as far as they have a heartbeat."""
-    now, host = boottime(), socket.gethostname()
+    host = socket.gethostname()
     for name in names:
-        try:
-            found = json.loads((settings.heartbeat_dir / f"{name}.json").read_text())
-            age = now - float(found["beat_boottime"])
-            yield Figures(str(found["process"]), name, host, max(age, 0.0), found)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+        if beat := heartbeats.current(settings.heartbeat_dir / f"{name}.json"):
+            yield Figures(beat.process, name, host, beat.age_seconds, beat.values)
 
 
 def on_other_machines(connection: Connection) -> list[Figures]:

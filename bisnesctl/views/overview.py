@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from bisnesctl import release
 from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.formatting import duration
-from bisnesctl.health import guard_file, inspection, probes
+from bisnesctl.health import guard_file, heartbeats, inspection, probes
 from bisnesctl.health.exit_reasons import KILLED
 from bisnesctl.health.resource_usage import Sample, Usage
 from bisnesctl.host import volumes
@@ -313,5 +313,5 @@ def _late(last: LastRun | None) -> str:
 
 
 def _heartbeat_age(deployment: Deployment, instance: str) -> float | None:
-    beat = probes.read_heartbeat(deployment.settings.heartbeat_dir / f"{instance}.json")
-    return None if beat is None else max(beat.age_seconds, 0.0)
+    beat = heartbeats.current(deployment.settings.heartbeat_dir / f"{instance}.json")
+    return None if beat is None else beat.age_seconds

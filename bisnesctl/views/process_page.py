@@ -12,8 +12,8 @@ import psutil
 from bisnesctl import masking, moments
 from bisnesctl.database.event_log import EventFilter, LoggedEvent
 from bisnesctl.errors import ConfigError
-from bisnesctl.health import event_history, next_steps
-from bisnesctl.health.probes import Status, read_heartbeat
+from bisnesctl.health import event_history, heartbeats, next_steps
+from bisnesctl.health.probes import Status
 from bisnesctl.host import process_environment, process_memory
 from bisnesctl.logs.files import files_of, tail
 from bisnesctl.naming import session_name
@@ -378,7 +378,7 @@ def _files(settings: Settings, instance: Instance) -> list[ShownFile]:
     name = instance.name
     found = [("error log" if each.is_error else "log", each.path) for each in files_of(settings.log_dir, name)]
     beat = settings.heartbeat_dir / f"{name}.json"
-    if instance.program.probe in ("heartbeat", "http") or read_heartbeat(beat) is not None:
+    if instance.program.probe in ("heartbeat", "http") or heartbeats.current(beat) is not None:
         found.append(("heartbeat", beat))
     found.append(("settings at its start", settings.run_dir / SETTINGS_FOLDER / f"{name}.json"))
     if instance.program.dynamic:

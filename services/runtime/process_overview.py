@@ -1,15 +1,14 @@
 """The state of the programs, for the HTTP API: from the database, or from the heartbeat files."""
 
-import time
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import structlog
 
+from bisnesctl.health import heartbeats
+from bisnesctl.health.heartbeats import Heartbeat
 from bisnesctl.settings import Settings
 from services.database.bounded_query import BoundedQuery
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable, query
@@ -62,33 +61,25 @@ def in_database(connection: Connection) -> list[ProgramState]:
 
 def in_files(folder: Path) -> list[ProgramState]:
     """The programs of this machine, by name, from `<instance>.json` in the folder."""
-    beats: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for beat in _read(folder):
-        beats[beat["process"]].append(beat)
+    beats: defaultdict[str, list[Heartbeat]] = defaultdict(list)
+    for file in folder.glob("[!.]*.json"):
+        if beat := heartbeats.read(file):
+            beats[beat.process].append(beat)
+        else:
+            log.warning("heartbeat.not_readable", file=str(file))
     return [_together(name, beats[name]) for name in sorted(beats)]
 
 
-def _read(folder: Path) -> Iterable[dict[str, Any]]:
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    for file in folder.glob("[!.]*.json"):
-        try:
-            beat = orjson.loads(file.read_bytes())
-            age = now - float(beat["beat_boottime"])
-            yield beat | {"process": str(beat["process"]), "age": age if age >= 0 else DOWN_AFTER_SECONDS}  # other boot
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("heartbeat.not_readable", file=str(file), reason=str(error))
-
-
-def _together(name: str, beats: list[dict[str, Any]]) -> ProgramState:
-    fresh = [beat for beat in beats if beat["age"] < DOWN_AFTER_SECONDS]
+def _together(name: str, beats: list[Heartbeat]) -> ProgramState:
+    fresh = [beat for beat in beats if beat.age_seconds < DOWN_AFTER_SECONDS]
     if not fresh:
         return ProgramState(name, "down", 0, 0.0, 0.0, 0, 0, 0, 0, 0, 0, None)
 
     def every(figure: str) -> list[Any]:
-        return [beat[figure] for beat in fresh if beat.get(figure) is not None]  # the heartbeat of `alerts` has few
+        return [found for beat in fresh if (found := beat.values.get(figure)) is not None]  # the heartbeat of `alerts` has few
 
     responses = sum(every("responses"))
-    late = min(beat["age"] for beat in fresh) >= DEGRADED_AFTER_SECONDS
+    late = min(beat.age_seconds for beat in fresh) >= DEGRADED_AFTER_SECONDS
     return ProgramState(
         name,
         "degraded" if late or "degraded" in every("status") else "healthy",

@@ -335,7 +335,7 @@ def test_without_the_database_local_heartbeat_files_are_used(away):
 
 @pytest.mark.parametrize(("age", "status"), [(0, "healthy"), (40, "degraded"), (90, "down"), (-500, "down")])
 def test_an_old_heartbeat_file_is_unhealthy(away, age, status):
-    beat = {"process": "api", "status": "healthy", "uptimeSeconds": 9.5, "memoryMb": 80.0, "cpuPercent": 1.0,
+    beat = {"process": "api", "pid": 7, "status": "healthy", "uptimeSeconds": 9.5, "memoryMb": 80.0, "cpuPercent": 1.0,
             "activeBots": 0, "processed": 3, "errors": 0}  # fmt: skip
     beat["beat_boottime"] = time.clock_gettime(time.CLOCK_BOOTTIME) - age
     away.heartbeat_dir.mkdir(parents=True)

@@ -132,7 +132,10 @@ def test_health_and_status_report_a_full_disk(home, small, monkeypatch, capsys):
 def test_a_process_that_cannot_write_its_heartbeat_is_degraded(home, small):
     instance = Instance("meta-worker-1", program("meta-worker"), "meta-worker-1")
     process = Process("meta-worker-1", "meta-worker-1", "RUNNING", os.getpid(), "", 0, 1000.0, 0.0)
-    beat = {"pid": os.getpid(), "status": "healthy", "beat_boottime": time.clock_gettime(time.CLOCK_BOOTTIME) - 9999}
+    beat = {
+        "pid": os.getpid(), "process": "meta", "status": "healthy",
+        "beat_boottime": time.clock_gettime(time.CLOCK_BOOTTIME) - 9999,
+    }  # fmt: skip
     (home.heartbeat_dir / "meta-worker-1.json").write_text(json.dumps(beat))
     guard = guard_file.GuardStatus("", {})
     assert probes.probe(instance, process, guard, home).status is Status.UNHEALTHY

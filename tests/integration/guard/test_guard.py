@@ -286,7 +286,8 @@ def test_a_tree_over_its_memory_limit_is_stopped_by_force_if_necessary_and_resta
 def heart(stage, name, pid, reason=None, age=0.0):
     """Write a heartbeat."""
     stage.settings.heartbeat_dir.mkdir(parents=True, exist_ok=True)
-    told = {"pid": pid, "status": "healthy", "reason": reason, "beat_boottime": boottime() - age, "waited": 0.0}
+    told = {"pid": pid, "process": "meta", "status": "healthy", "reason": reason, "waited": 0.0}
+    told["beat_boottime"] = boottime() - age
     (stage.settings.heartbeat_dir / f"{name}.json").write_text(json.dumps(told))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from bisnesctl import wajs
 from bisnesctl.backoff import Backoff
-from bisnesctl.health.probes import read_heartbeat
+from bisnesctl.health import heartbeats
 from bisnesctl.naming import session_name
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.browser import BrowserOptions
@@ -320,7 +320,7 @@ def test_a_process_whose_browser_thread_hangs_ends_itself_and_says_where(
 
         eventually(ended)
         assert process.returncode == ExitStatus.HUNG
-        beat = read_heartbeat(stage.settings.heartbeat_dir / f"{session_name(COMPANY, 0)}.json")
+        beat = heartbeats.read(stage.settings.heartbeat_dir / f"{session_name(COMPANY, 0)}.json")
         assert "its browser's thread has not moved for" in beat.reason
         eventually(lambda: "most recent call first" in process.said)  # where every thread was
         assert stage.row("failed_starts") == 0

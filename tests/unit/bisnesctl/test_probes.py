@@ -15,7 +15,7 @@ import pytest
 
 from bisnesctl.health.guard_file import GuardDecision, GuardStatus
 from bisnesctl.health.inspection import mild_redis
-from bisnesctl.health.probes import Health, Status, endpoint, probe, read_heartbeat
+from bisnesctl.health.probes import Health, Status, endpoint, probe
 from bisnesctl.health.verdict import HealthFinding, Verdict, judge
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import expand
@@ -39,7 +39,7 @@ def worker_health(
 
 def beat(**changes: Any) -> dict[str, Any]:
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return {"pid": 7, "status": "healthy", "reason": None, "beat_boottime": now} | changes
+    return {"pid": 7, "process": "meta", "status": "healthy", "reason": None, "beat_boottime": now} | changes
 
 
 @contextlib.contextmanager
@@ -140,10 +140,9 @@ def test_a_process_that_ended_has_failed_if_the_guard_is_down(tmp_path: Path) ->
     assert health == Health(Status.FAILED, "ended with exit status 3; it is not restarted: the guard is down")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', "null"])
-def test_a_damaged_heartbeat_file_is_no_heartbeat(tmp_path: Path, text: str) -> None:
-    (tmp_path / "x.json").write_text(text)
-    assert read_heartbeat(tmp_path / "x.json") is None
+def test_a_heartbeat_of_before_the_boot_is_none_of_this_process(tmp_path: Path) -> None:
+    earlier = beat(beat_boottime=time.clock_gettime(time.CLOCK_BOOTTIME) + 1000)
+    assert worker_health(tmp_path, beat=earlier) == Health(Status.UNHEALTHY, "no heartbeat yet")
 
 
 @pytest.mark.parametrize(
