@@ -130,12 +130,12 @@ class PeopleStore:
 
     def people(self) -> list[Person]:
         """All of them, by name."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return [_person(row) for row in connection.execute(f"{_PERSON} ORDER BY name", {"now": time.time()})]
 
     def find(self, name: str) -> Person | None:
         """The person of this name."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute(f"{_PERSON} WHERE name = :name", {"name": name, "now": time.time()}).fetchone()
             return None if row is None else _person(row)
 
@@ -184,7 +184,7 @@ class PeopleStore:
 
     def invited(self, code: str) -> str | None:
         """The name of the person whom a valid invitation is for."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute(
                 "SELECT name FROM invitation WHERE digest = ? AND expires_at > ?", (digest_of(code), time.time())
             ).fetchone()
@@ -211,7 +211,7 @@ class PeopleStore:
 
     def secrets_of(self, name: str) -> Secrets | None:
         """The secrets that a person's sign-in is checked against."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute(
                 "SELECT password, code_secret, code_used FROM person WHERE name = ?", (name,)
             ).fetchone()
@@ -240,7 +240,7 @@ class PeopleStore:
 
     def failures(self, name: str) -> dict[str, tuple[int, float]]:
         """By address: failed sign-ins with this name in a row, and when the last one was."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute("SELECT address, count, last_at FROM failure WHERE name = ?", (name,))
             return {row["address"]: (row["count"], row["last_at"]) for row in rows}
 
@@ -279,17 +279,22 @@ class PeopleStore:
     def of_token(self, token: str) -> SignIn | None:
         """The sign-in of a browser; None if it ended."""
         now, digest = time.time(), digest_of(token)
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute(_VALID_SIGN_IN, _valid(now) | {"digest": digest}).fetchone()
-            if row is None:
-                return None
-            if now - row["seen_at"] > SEEN_SECONDS:
-                connection.execute("UPDATE sign_in SET seen_at = ? WHERE digest = ?", (now, digest))
-            return _sign_in(row)
+        if row is None:
+            return None
+        if now - row["seen_at"] > SEEN_SECONDS:
+            with contextlib.suppress(Unavailable):  # on a full disk, pages can still be read
+                self._note_seen(digest, now)
+        return _sign_in(row)
+
+    def _note_seen(self, digest: str, now: float) -> None:
+        with self._transaction() as connection:
+            connection.execute("UPDATE sign_in SET seen_at = ? WHERE digest = ?", (now, digest))
 
     def sign_ins(self, name: str) -> list[SignIn]:
         """The browsers in which a person is signed in, the last used first."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute(_VALID_SIGN_INS, _valid(time.time()) | {"name": name})
             return [_sign_in(row) for row in rows]
 
@@ -305,10 +310,15 @@ class PeopleStore:
 
     # --- The file --------------------------------------------------------------------------------------------------
 
+    def _reading(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """A transaction that only reads, so that it waits for no other one that does."""
+        return self._transaction("BEGIN")
+
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
         try:
             with contextlib.closing(self._connect()) as connection:
+                connection.execute(begin)
                 yield connection
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -326,7 +336,6 @@ class PeopleStore:
             connection.execute("PRAGMA foreign_keys = ON")
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'failure'").fetchone():
                 connection.executescript(_SCHEMA)
-            connection.execute("BEGIN IMMEDIATE")
         except BaseException:
             connection.close()
             raise

@@ -1,5 +1,7 @@
 """The file of people: invitations, sign-ins, and the pause after failures."""
 
+import contextlib
+import sqlite3
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from bisnesctl.errors import Conflict, Unavailable, UsageError
 from bisnesctl.people import one_time_codes, passwords, sign_in
+from bisnesctl.people import store as people_store
 from bisnesctl.people.roles import Role
 from bisnesctl.people.sign_in import FREE_FAILURES, MAX_FAILURES, MAX_PAUSE_SECONDS, Refused, pause
 from bisnesctl.people.store import IDLE_SECONDS, PeopleStore, normal_name
@@ -154,6 +157,20 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "people.sqlite3").write_bytes(b"this is no database" * 100)
     with pytest.raises(Unavailable, match=r"people\.sqlite3"):
         PeopleStore(tmp_path).people()
+
+
+def test_pages_are_read_while_somebody_changes_the_file_or_nobody_can(aisha, monkeypatch):
+    token = aisha.begin("aisha", "192.0.2.1", "x")
+    monkeypatch.setattr(people_store, "LOCK_SECONDS", 0.1)
+    with contextlib.closing(sqlite3.connect(aisha.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert aisha.of_token(token).person.name == "aisha"
+        assert [each.name for each in aisha.people()] == ["aisha"]
+        later = time.time() + people_store.SEEN_SECONDS + 1
+        monkeypatch.setattr(time, "time", lambda: later)
+        assert aisha.of_token(token).seen_at < later  # the note of it failed
+    aisha.of_token(token)
+    assert aisha.of_token(token).seen_at == later
 
 
 def test_several_threads_may_sign_in_at_once(aisha):
