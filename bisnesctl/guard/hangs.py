@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bisnesctl.health.probes import Heartbeat
+from bisnesctl.health.heartbeats import Heartbeat
 from bisnesctl.host import process_times, tree_memory
 
 #: A working or recovering PostgreSQL always has one of these helper processes, except for moments.

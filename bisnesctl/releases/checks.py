@@ -29,6 +29,7 @@ _SERVICES = (
     "import importlib, services.self_test as s; "
     "[importlib.import_module(each) for names in s.MODULES.values() for each in names]"
 )
+_SQL_FOLDER = "from bisnesctl.paths import shipped_folder; print(shipped_folder('sql'))"
 _LINES = 12
 
 Report = Callable[[str], None]
@@ -41,7 +42,7 @@ def check(deployment: Deployment, release: InstalledRelease, running: InstalledR
     _check_packages(release, limit)
     _check_environment(deployment)
     if deployment.supervisor.running():
-        contract.check(deployment.settings.database_dsn, release, running, _sql_folders(release, running))
+        contract.check(deployment.settings.database_dsn, release, running, _sql_folders(release, running, limit))
     _load(release, _OWN, limit)
     if deployment.settings.enable_wwebjs:
         _load(release, _WA_JS, limit, deployment.settings.env_file)
@@ -125,14 +126,14 @@ def _explain(release: InstalledRelease, lines: Sequence[str]) -> str:
     return "\n".join([f"{release.name} cannot be loaded, so nothing was restarted: {lines[-1]}", *shown])
 
 
-def _sql_folders(release: InstalledRelease, running: InstalledRelease) -> dict[int, Path]:
+def _sql_folders(release: InstalledRelease, running: InstalledRelease, limit: float) -> dict[int, Path]:
     """The migrations of both. One that is damaged must not prevent the way to the other."""
-    found = {release.number: sql_folder(release)}
+    found = {release.number: sql_folder(release, limit)}
     with contextlib.suppress(StartFailed):
-        found[running.number] = sql_folder(running)
+        found[running.number] = sql_folder(running, limit)
     return found
 
 
-def sql_folder(release: InstalledRelease) -> Path:
-    """The migrations of a release. Raises `StartFailed` if it cannot be loaded."""
-    return Path(_load(release, "from bisnesctl.paths import shipped_folder; print(shipped_folder('sql'))").strip())
+def sql_folder(release: InstalledRelease, limit: float) -> Path:
+    """The migrations of a release. Raises `StartFailed` if it cannot be loaded within `limit` seconds."""
+    return Path(_load(release, _SQL_FOLDER, limit).strip())

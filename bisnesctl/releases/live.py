@@ -50,7 +50,8 @@ class LiveSteps:
     def migrate(self) -> None:
         """Applies the migrations of the new release while the one before runs."""
         settings = self._deployment.settings
-        if pending := migrations.pending(settings.database_dsn, checks.sql_folder(self._target)):
+        folder = checks.sql_folder(self._target, settings.start_timeout_seconds)
+        if pending := migrations.pending(settings.database_dsn, folder):
             self._report(f"migrating the database: {listed(pending)}; {self._origin.name} continues on it")
             self._run(self._target, "migrate")
 

@@ -75,8 +75,8 @@ def _together(name: str, beats: list[Heartbeat]) -> ProgramState:
     if not fresh:
         return ProgramState(name, "down", 0, 0.0, 0.0, 0, 0, 0, 0, 0, 0, None)
 
-    def every(figure: str) -> list[Any]:
-        return [found for beat in fresh if (found := beat.values.get(figure)) is not None]  # the heartbeat of `alerts` has few
+    def every(figure: str) -> list[Any]:  # the heartbeat of `alerts` has few
+        return [found for beat in fresh if (found := beat.values.get(figure)) is not None]
 
     responses = sum(every("responses"))
     late = min(beat.age_seconds for beat in fresh) >= DEGRADED_AFTER_SECONDS

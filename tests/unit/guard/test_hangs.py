@@ -9,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisnesctl.guard.hangs import StuckCounter, countable_silence, silence
-from bisnesctl.health.probes import Heartbeat
+from bisnesctl.health.heartbeats import Heartbeat
 from bisnesctl.host import process_times
 from bisnesctl.processes import topology
 from tests.support.waiting import wait_until
 
 SECONDS = st.floats(0, 1e6)
+
+
+def beat(pid, age, waited=0.0):
+    """A heartbeat of this process."""
+    return Heartbeat(pid, "meta", "healthy", "", age, waited, "", {})
 
 
 @given(SECONDS, st.floats(-10, 1e6))
@@ -24,12 +29,12 @@ def test_a_counted_silence_is_between_its_minimum_and_its_length(since, waited):
 
 
 def test_the_heartbeat_of_a_predecessor_does_not_count():
-    old = Heartbeat(1, "healthy", "", 1e6)
+    old = beat(1, 1e6)
     assert silence(os.getpid(), old) <= process_times.uptime(os.getpid())
 
 
 def test_a_heartbeat_since_the_start_counts_by_its_age():
-    assert silence(os.getpid(), Heartbeat(os.getpid(), "healthy", "", 0.01, 1e9)) == pytest.approx(0.01)
+    assert silence(os.getpid(), beat(os.getpid(), 0.01, 1e9)) == pytest.approx(0.01)
 
 
 def test_a_process_that_is_gone_is_not_judged():
