@@ -5,9 +5,10 @@ plural, a beginning, or has one or two typing errors. In short names, another le
 belong to another program, `API_PROT` is a misspelling.
 """
 
-from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 
+#: Names whose outcome is kept, at most: the same ones are asked for whenever the settings are read again.
+MAX_KEPT = 500
 #: Letters that a word must have so that a wrong letter in it counts as a typing error.
 LONG_WORD = 5
 #: Letters that the other words must have together so that a wrong letter in a short word counts as a typing error.
@@ -16,7 +17,8 @@ LONG_REST = 5
 SHORTEST_BEGINNING = 4
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+@lru_cache(MAX_KEPT)
+def nearest(name: str, known: tuple[str, ...]) -> str | None:
     """The known name that `name` misspells; None if it is probably a name of another program."""
     given = _words(name.upper())
     found = [each for each in known if _misspells(given, _words(each))]
@@ -29,9 +31,11 @@ def _words(name: str) -> tuple[str, ...]:
 
 
 def _misspells(given: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
-    different = [pair for pair in zip(given, wanted, strict=False) if pair[0] != pair[1]]
-    if len(given) != len(wanted) or len(different) != 1:
+    if len(given) != len(wanted):
         return "".join(given) == "".join(wanted)  # they differ in underscores only
+    different = [pair for pair in zip(given, wanted, strict=True) if pair[0] != pair[1]]
+    if len(different) != 1:
+        return "".join(given) == "".join(wanted)
     word, right = different[0]
     return _is_typo(word, right, rest=sum(map(len, wanted)) - len(right))
 

@@ -48,13 +48,13 @@ def read(path: Path, settings: Mapping[str, KnownSetting]) -> SettingValues:
 
     `settings`: by name, in small letters.
     """
-    found = SettingValues(path)
-    _read_file(found, settings)
-    _read_environment(found, settings)
+    found, names = SettingValues(path), (*(each.upper() for each in settings), *VARIABLES)
+    _read_file(found, settings, names)
+    _read_environment(found, settings, names)
     return found
 
 
-def _read_file(found: SettingValues, settings: Mapping[str, KnownSetting]) -> None:
+def _read_file(found: SettingValues, settings: Mapping[str, KnownSetting], names: tuple[str, ...]) -> None:
     try:
         text = found.path.read_text(encoding="utf-8") if found.path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
@@ -71,7 +71,7 @@ def _read_file(found: SettingValues, settings: Mapping[str, KnownSetting]) -> No
     for number in content.unreadable:
         found.problems[f"line {number}"] = f"{found.path}, line {number}: it is not NAME=value; a comment begins with #"
     for name, number in content.others.items():
-        _check_name(found, name, f"{name} in {found.path}, line {number},", settings)
+        _check_name(found, name, f"{name} in {found.path}, line {number},", names)
 
 
 def _last_lines(
@@ -90,21 +90,21 @@ def _last_lines(
     return last
 
 
-def _read_environment(found: SettingValues, settings: Mapping[str, KnownSetting]) -> None:
+def _read_environment(found: SettingValues, settings: Mapping[str, KnownSetting], names: tuple[str, ...]) -> None:
     for variable, value in os.environ.items():
         name = variable.lower()
         if name not in settings:
-            _check_name(found, variable, f"{variable} in {ENVIRONMENT}", settings)
+            _check_name(found, variable, f"{variable} in {ENVIRONMENT}", names)
         elif value:
             found.values[name], found.origins[name] = value, ENVIRONMENT
             found.problems.pop(name, None)
             found.line_numbers.pop(name, None)
 
 
-def _check_name(found: SettingValues, name: str, where: str, settings: Iterable[str]) -> None:
+def _check_name(found: SettingValues, name: str, where: str, names: tuple[str, ...]) -> None:
     if name.upper() in VARIABLES:
         return
-    meant = misspellings.nearest(name, (*(each.upper() for each in settings), *VARIABLES))
+    meant = misspellings.nearest(name, names)
     if meant is not None:
         found.notes.append(f"{where} is not a setting: did you mean {meant}?")
     elif name.upper().startswith(OWN_PREFIX):

@@ -6,6 +6,7 @@
 import os
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote, urlencode
@@ -507,6 +508,7 @@ def load_partly(env_file: Path | str | None = None) -> Settings:
     return settings.copy_with(bisnes_home=Path(os.path.normpath(home)))
 
 
+@cache
 def _known_settings() -> Mapping[str, setting_values.KnownSetting]:
     return {name: _known_setting(field.default, str(field.annotation)) for name, field in Settings.model_fields.items()}
 

@@ -17,6 +17,7 @@ from bisnesctl.diagnosis import diagnose, targets
 from bisnesctl.diagnosis.chain import Diagnosis
 from bisnesctl.errors import BisnesError
 from bisnesctl.health import event_history
+from bisnesctl.health.resource_usage import Meter
 from bisnesctl.logs.files import files_of
 from bisnesctl.logs.filters import BotPattern, Filter
 from bisnesctl.logs.zones import zone_of
@@ -70,11 +71,12 @@ class Source:
         self._bots: list[Bot] = []
         self._causes: dict[str, str] = {}
         self._bots_at: float | None = None
+        self._meter = Meter()
 
     def snapshot(self) -> Snapshot:
         """The deployment now. While the database is unavailable, the bots are those that were read last."""
         deployment, problems = _open()
-        found = overview(deployment)
+        found = overview(deployment, sample=self._meter.sample())
         if found.condition == "running" and not found.database_unavailable:
             self._read_bots(deployment)
         return Snapshot(found, self._bots, problems, _other_owner(deployment), time.time(), self._bots_at, self._causes)

@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from bisnesctl import release
@@ -22,6 +23,8 @@ from bisnesctl.settings import Settings
 
 #: The folder of the files, below `run_dir`.
 FOLDER = "settings"
+#: Records that are kept to be read once only, at most.
+MAX_KEPT = 500
 _DIGEST_BYTES = 16
 
 #: Settings that only these programs read; an empty set: no running process. All others concern every program that
@@ -51,7 +54,7 @@ _READERS: dict[str, frozenset[str]] = {
         ("api_health_endpoint meta_health_endpoint wwebjs_health_endpoint", ""),
         ("postgres_bin redis_bin sandbox bisnes_home encryption_key_previous", ""),
         ("alert_urls alert_command alert_check_interval alert_resolve_seconds alert_repeat_hours", ""),
-        ("health_ping_url heal_restarts_per_hour", ""),
+        ("health_ping_url heal_restarts_per_hour start_timeout_seconds", ""),
         ("encryption_key", "api meta meta-worker events legacy"),
         ("quota_meta_numbers quota_web_numbers quota_requests_per_second quota_waiting_messages", "api legacy"),
         ("quota_idempotency_keys quota_webhook_calls_per_minute wrong_keys_per_minute", "api legacy"),
@@ -177,6 +180,16 @@ def _file(settings: Settings, instance: str) -> Path:
 
 
 def _read(file: Path) -> _Record | None:
+    """The record in a file, which is replaced as a whole; one that was read before is not read again."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return _parse(file, state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(MAX_KEPT)
+def _parse(file: Path, *_: int) -> _Record | None:
     try:
         found = json.loads(file.read_text())
         values, own = found.get("values", {}), found.get("release")  # an earlier release does not write them

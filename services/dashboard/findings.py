@@ -18,7 +18,7 @@ WELL = ("healthy", STOPPED)
 def overview() -> Overview:
     """The content of `bisnesctl status`, as it was a moment ago."""
     sources = context().sources
-    return sources.shared("overview", lambda: look(sources.deployment()))
+    return sources.shared("overview", lambda: look(sources.deployment(), sample=sources.meter.sample()))
 
 
 def instance(deployment: Deployment, name: str) -> Instance | None:

@@ -31,8 +31,8 @@ PERIOD_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 15.0
 #: Streams of one process, at most, and of one person's browser.
 MAX_STREAMS, MAX_STREAMS_OF_COOKIE = 100, 12
-#: Threads that render for all streams.
-THREADS = 4
+#: Threads that render for all streams: few, so that pages that people wait for go first.
+THREADS = 2
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"), (b"x-content-type-options", b"nosniff"),

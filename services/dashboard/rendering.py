@@ -35,7 +35,7 @@ def attach(app: Flask) -> None:
     app.jinja_env.globals |= {
         "t": texts.text, "tn": texts.counted, "language": texts.language, "languages": texts.languages,
         "may": access.may, "can_open": access.can_open, "csrf_token": access.csrf_token,
-        "navigation": navigation.entries, "static": _static,
+        "navigation": navigation.entries, "static": _static, "url_for": _address,
     }  # fmt: skip
     app.jinja_env.filters |= {
         "moment": moment, "ago": ago, "duration": formatting.duration, "size": formatting.size, "number": number,
@@ -126,11 +126,19 @@ def number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
-def _static(name: str) -> str:
-    """The address of a file, which changes with its content, so that browsers may keep it."""
-    return url_for("static", filename=name, v=_version(name))
+def _address(endpoint: str, **values: Any) -> str:
+    """The address of a view."""
+    return url_for(endpoint, **values) if values else _plain_address(endpoint)
 
 
 @cache
-def _version(name: str) -> str:
-    return hashlib.sha256((Path(__file__).with_name("static") / name).read_bytes()).hexdigest()[:12]
+def _plain_address(endpoint: str) -> str:
+    """The same without values; a menu has many of them."""
+    return url_for(endpoint)
+
+
+@cache
+def _static(name: str) -> str:
+    """The address of a file, which changes with its content, so that browsers may keep it."""
+    version = hashlib.sha256((Path(__file__).with_name("static") / name).read_bytes()).hexdigest()[:12]
+    return url_for("static", filename=name, v=version)

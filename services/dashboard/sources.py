@@ -10,13 +10,14 @@ from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar, cast
 
+from bisnesctl.health.resource_usage import Meter
 from bisnesctl.people.store import PeopleStore
 from bisnesctl.processes.deployment import Deployment, as_started, open_deployment
 from bisnesctl.settings import load_partly
 from services.database.connection import Connection, Database
 
 #: Seconds for which a finding is shared.
-SHARED_SECONDS = 1.0
+SHARED_SECONDS = 2.0
 #: A finding is shared for this multiple of the time that it took, so that looking takes a fifth of a processor at most,
 #: with hundreds of processes too.
 SHARED_FACTOR = 4.0
@@ -72,6 +73,7 @@ class Sources:
     def __init__(self, database: Database, people: PeopleStore) -> None:
         self.people = people
         self._database = database
+        self.meter = Meter()  # of the one thread that looks at the processes
         self._findings: dict[Hashable, _Finding] = {}
         self._lock = threading.Lock()
 

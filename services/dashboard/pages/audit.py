@@ -14,7 +14,7 @@ from services.dashboard.destinations import following_page
 
 pages = Blueprint("audit", __name__)
 #: Records that a page shows.
-PAGE_SIZE = 100
+PAGE_SIZE = 50
 
 
 @pages.get("/audit")

@@ -14,7 +14,7 @@ from services.dashboard.destinations import following_page
 
 pages = Blueprint("dead_letters", __name__)
 #: Letters that the page shows.
-PAGE_SIZE = 100
+PAGE_SIZE = 50
 
 
 @pages.get("/dead-letters")

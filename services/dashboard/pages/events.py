@@ -13,7 +13,7 @@ from services.dashboard.context import context
 
 pages = Blueprint("events", __name__)
 #: Events that a page shows.
-PAGE_SIZE = 100
+PAGE_SIZE = 50
 #: The end of the year 9999, in seconds since the epoch.
 LATEST = 253_402_300_800
 

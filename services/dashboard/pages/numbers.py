@@ -16,7 +16,7 @@ from services.dashboard.destinations import following_page
 
 pages = Blueprint("numbers", __name__)
 #: Numbers that a page of the list shows.
-PAGE_SIZE = 100
+PAGE_SIZE = 50
 
 
 @pages.get("/numbers")

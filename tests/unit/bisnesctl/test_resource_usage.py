@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from bisnesctl.health.resource_usage import Sample
+from bisnesctl.health.resource_usage import Meter, Sample
 from tests.support.waiting import wait_until
 
 #: It holds 100 MB and then computes without end.
@@ -36,6 +36,25 @@ def test_the_usage_of_a_child_counts() -> None:
         found = Sample().usage([busy, idle])
     assert found[busy].memory > 100 << 20 > found[idle].memory > 0
     assert found[busy].uptime >= found[idle].uptime > 0
+
+
+def test_a_process_that_started_after_the_sample_counts_since_its_start() -> None:
+    sample = Sample()
+    with parent_of(BUSY) as busy:
+        wait_until(lambda: sample.usage([busy])[busy].cpu > 0)
+
+
+def test_somebody_who_looks_again_gets_the_usage_since_the_last_look() -> None:
+    meter = Meter()
+    first = meter.sample()
+    with parent_of(BUSY) as busy:
+        second = meter.sample()
+        assert second is first  # the second look counts from the first one
+        wait_until(lambda: second.usage([busy])[busy].cpu > 0)
+        memory = second.usage([busy])[busy].memory
+        assert memory > 100 << 20
+        assert meter.sample().usage([busy])[busy].memory == memory  # it was not read again
+    assert meter.sample().usage([busy]) == {}
 
 
 def test_a_process_that_is_gone_is_left_out() -> None:
