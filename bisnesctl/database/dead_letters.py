@@ -47,6 +47,7 @@ class _Kind:
     rows: str
     named: str  # whether a row is the one with this id
     details: str  # jsonb
+    listed: str = ""  # the rows of a list, if they are read in another way
 
 
 _MESSAGE = _Kind(
@@ -58,6 +59,9 @@ _MESSAGE = _Kind(
     named="o.message_id = %(id)s::uuid",
     details="""jsonb_build_object('phone', o.phone_index, 'chat', o.chat_id, 'type', o.kind, 'payload', o.payload,
         'attempts', o.attempts, 'providerId', o.provider_id, 'timeline', o.timeline)""",
+    # PostgreSQL expects one row of a join on three columns. With OFFSET it looks up the newest ones, one by one.
+    listed="""failed_message f CROSS JOIN LATERAL (SELECT * FROM outbox m WHERE m.bot_id = f.bot_id
+        AND m.chat_id = f.chat_id AND m.id = f.id AND m.status = 'failed' OFFSET 0) o WHERE true""",
 )
 _KINDS = {
     MESSAGES: _MESSAGE,
@@ -67,6 +71,7 @@ _KINDS = {
         at="o.updated_at",
         rows="""unknown_message u JOIN outbox o USING (message_id)
             WHERE o.status = 'unknown' AND u.since < now() - interval '5 minutes'""",
+        listed="",
     ),
     WEBHOOKS_IN: _Kind(
         id="i.id::text",
@@ -160,7 +165,7 @@ def find(
 def statement(kind: str | None = None) -> str:
     """The SQL of a page of one kind or all."""
     parts = [
-        f"(SELECT '{name}' AS kind, {of.id} AS id, {of.company}, {of.at} AS at, {of.reason} FROM {of.rows}"
+        f"(SELECT '{name}' AS kind, {of.id} AS id, {of.company}, {of.at} AS at, {of.reason} FROM {of.listed or of.rows}"
         f" AND (%(company)s IS NULL OR {of.company} = %(company)s) AND (%(at)s::timestamptz IS NULL"
         f" OR {of.at} <= %(at)s::timestamptz"  # read from an index, which the next condition is not
         f" AND ({of.at}, '{name}', {of.id}) < (%(at)s::timestamptz, %(kind)s, %(id)s)) {_ORDER})"
