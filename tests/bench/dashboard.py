@@ -1,8 +1,8 @@
 """Measures pages of the dashboard for several people at once, and messages with and without these people.
 
 `scripts/measure-dashboard` runs it. The rounds with and without people take turns, so that both see the same machine.
-The people have a process of their own, so that those who send messages do not wait for them. Each page was opened once
-before.
+The people have a process of their own, so that those who send messages do not wait for them. Each page is opened once
+before each round.
 """
 
 import argparse
@@ -153,8 +153,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home, started(Path(home)) as deployment:
         loads, latencies = Loads(), dict[bool, list[float]]({False: [], True: []})
         tokens = sign_in(deployment, chosen.people)
-        open_all(address_of(deployment), tokens[0])
         for has_people in [False, True] * chosen.rounds:
+            open_all(address_of(deployment), tokens[0])
             with Sender(deployment, chosen.rate) as sender:
                 if has_people:
                     read(deployment, tokens, chosen.pause, chosen.seconds, loads)
