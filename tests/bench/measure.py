@@ -1,4 +1,4 @@
-"""One side measured once: warmed up, saturated, at two steady rates, idle, and with a slow provider."""
+"""One side measured once: warmed up, saturated, at two steady rates, and with a slow provider."""
 
 import math
 import time
@@ -12,9 +12,6 @@ from tests.bench.sides import Side, running
 from tests.bench.stage import Stage
 
 Connection = psycopg2.extensions.connection
-
-#: Seconds over which the CPU of an idle side is watched.
-IDLE_SECONDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +127,9 @@ def measure(side: Side, stage: Stage, plan: Plan) -> Measured:
         saturated = meter.run(plan.messages)
         memory = meter.memory()
         steady = meter.run(int(plan.rate * plan.rate_seconds), plan.rate)
-        idle = _idle(meter)
         low = meter.run(int(plan.low_rate * plan.low_rate_seconds), plan.low_rate)
         runs = [saturated, steady, low]
-        figures = _figures(saturated, steady, low, idle, memory)
+        figures = _figures(saturated, steady, low, memory)
         if plan.distant_delay_ms:
             stage.graph.delay(plan.distant_delay_ms)
             runs.append(distant := meter.run(plan.distant_messages))
@@ -141,15 +137,7 @@ def measure(side: Side, stage: Stage, plan: Plan) -> Measured:
     return Measured(figures, memory, sum((run.faults for run in runs), Faults()))
 
 
-def _idle(meter: Meter) -> usage.Cpu:
-    before = meter.cpu()
-    time.sleep(IDLE_SECONDS)
-    return meter.cpu() - before
-
-
-def _figures(
-    saturated: Run, steady: Run, low: Run, idle: usage.Cpu, memory: dict[str, float]
-) -> dict[str, float]:  # fmt: skip
+def _figures(saturated: Run, steady: Run, low: Run, memory: dict[str, float]) -> dict[str, float]:
     return {
         "accepted_per_second": saturated.load.accepted_per_second,
         "sent_per_second": saturated.sent_per_second,
@@ -159,7 +147,6 @@ def _figures(
         "cpu_all_per_1000": saturated.cpu_ms_per_message,
         "cpu_ms_per_message_steady": steady.cpu_ms_per_message,
         "cpu_ms_per_message_low": low.cpu_ms_per_message,
-        "cpu_idle_percent": (idle.app + idle.servers) / IDLE_SECONDS * 100,
         "memory_mib": sum(memory.values()),
     }
 

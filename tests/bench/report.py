@@ -28,7 +28,6 @@ ROWS = {
     "cpu_all_per_1000": ("… with PostgreSQL and Redis", 2),
     "cpu_ms_per_message_steady": ("CPU ms / message at {rate:g}/s, with both", 1),
     "cpu_ms_per_message_low": ("CPU ms / message at {low_rate:g}/s, with both", 1),
-    "cpu_idle_percent": ("CPU idle, % of a core, with both", 1),
     "memory_mib": ("memory of the processes, MiB (PSS)", 0),
     "distant_per_second": ("end to end messages / s, Graph answers after {distant:g} ms", 0),
     "distant_cpu_per_1000": ("… CPU s / 1,000 messages, with both", 2),
