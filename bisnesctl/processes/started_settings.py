@@ -183,20 +183,17 @@ def _read(file: Path) -> _Record | None:
     """The record in a file, which is replaced as a whole; one that was read before is not read again."""
     try:
         state = file.stat()
-    except OSError:
+        return _parse(file, state.st_ino, state.st_mtime_ns, state.st_size)
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return _parse(file, state.st_ino, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(MAX_KEPT)
-def _parse(file: Path, *_: int) -> _Record | None:
-    try:
-        found = json.loads(file.read_text())
-        values, own = found.get("values", {}), found.get("release")  # an earlier release does not write them
-        started = Release(str(own["version"]), str(own["revision"]), int(own.get("number", 0))) if own else None
-        return _Record(int(found["pid"]), str(found["key"]), dict(found["digests"]), dict(values), started)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _parse(file: Path, *_: int) -> _Record:
+    found = json.loads(file.read_text())
+    values, own = found.get("values", {}), found.get("release")  # an earlier release does not write them
+    started = Release(str(own["version"]), str(own["revision"]), int(own.get("number", 0))) if own else None
+    return _Record(int(found["pid"]), str(found["key"]), dict(found["digests"]), dict(values), started)
 
 
 def _digests(settings: Settings, key: str) -> Mapping[str, str]:
