@@ -84,6 +84,7 @@ class Meter:
 
     def _memory_of(self, pid: int, stat: ProcessStat) -> int:
         key = pid, stat.started_at
-        if key not in self._memory:
-            self._memory[key] = time.monotonic(), _memory(pid, stat)
-        return self._memory[key][1]
+        read = self._memory.get(key)
+        if read is None:
+            read = self._memory[key] = time.monotonic(), _memory(pid, stat)
+        return read[1]
