@@ -59,19 +59,20 @@ _MESSAGE = _Kind(
     named="o.message_id = %(id)s::uuid",
     details="""jsonb_build_object('phone', o.phone_index, 'chat', o.chat_id, 'type', o.kind, 'payload', o.payload,
         'attempts', o.attempts, 'providerId', o.provider_id, 'timeline', o.timeline)""",
-    # PostgreSQL expects one row of a join on three columns. With OFFSET it looks up the newest ones, one by one.
-    listed="""failed_message f CROSS JOIN LATERAL (SELECT * FROM outbox m WHERE m.bot_id = f.bot_id
-        AND m.chat_id = f.chat_id AND m.id = f.id AND m.status = 'failed' OFFSET 0) o WHERE true""",
 )
 _KINDS = {
-    MESSAGES: _MESSAGE,
+    MESSAGES: replace(
+        _MESSAGE,
+        # PostgreSQL expects one row of a join on three columns. With OFFSET it looks up the newest ones, one by one.
+        listed="""failed_message f CROSS JOIN LATERAL (SELECT * FROM outbox m WHERE m.bot_id = f.bot_id
+            AND m.chat_id = f.chat_id AND m.id = f.id AND m.status = 'failed' OFFSET 0) o WHERE true""",
+    ),
     # Whose outcome should have been reported by now.
     UNKNOWN: replace(
         _MESSAGE,
         at="o.updated_at",
         rows="""unknown_message u JOIN outbox o USING (message_id)
             WHERE o.status = 'unknown' AND u.since < now() - interval '5 minutes'""",
-        listed="",
     ),
     WEBHOOKS_IN: _Kind(
         id="i.id::text",

@@ -399,7 +399,7 @@ class Guard:
             hangs.kill(pid)
 
     def _heartbeat(self, name: str) -> Heartbeat | None:
-        return heartbeats.current(self._deployment.settings.heartbeat_dir / f"{name}.json")
+        return heartbeats.current(self._deployment.settings, name)
 
     def _excessive_silence(self, pid: int, beat: Heartbeat | None) -> float | None:
         """Seconds without a heartbeat, if they exceed the limit."""

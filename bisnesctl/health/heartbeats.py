@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bisnesctl.host.process_times import boottime
+from bisnesctl.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Heartbeat:
     values: Mapping[str, Any]
 
 
-def current(path: Path) -> Heartbeat | None:
-    """The same as `read`, and None if the machine was booted since."""
-    beat = read(path)
+def current(settings: Settings, instance: str) -> Heartbeat | None:
+    """The heartbeat of an instance of this machine; None if it gave none since the machine was booted."""
+    beat = read(settings.heartbeat_dir / f"{instance}.json")
     return None if beat is None or beat.age_seconds == math.inf else beat
 
 

@@ -301,7 +301,7 @@ def _reason_in(body: bytes, status: int, process: str, port: int | None) -> str:
 
 def _heartbeat_of(instance: Instance, process: Process, settings: Settings) -> Heartbeat | None:
     """The heartbeat of this very process, not of its predecessor. A shim may be its parent."""
-    beat = heartbeats.current(settings.heartbeat_dir / f"{instance.name}.json")
+    beat = heartbeats.current(settings, instance.name)
     return beat if beat and process.pid in process_stat.ancestors(beat.pid) else None
 
 

@@ -61,8 +61,9 @@ class Sample:
     def _processor_seconds(self, pid: int, now: ProcessStat) -> float:
         """Those that a process used since the sample, or since its start."""
         before = self.processes.get(pid)
-        is_same = before is not None and before.started_at == now.started_at
-        return now.processor_seconds - (before.processor_seconds if before is not None and is_same else 0.0)
+        if before is None or before.started_at != now.started_at:
+            return now.processor_seconds
+        return now.processor_seconds - before.processor_seconds
 
 
 class Meter:

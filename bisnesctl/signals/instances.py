@@ -53,7 +53,7 @@ def in_files(settings: Settings, names: Iterable[str]) -> Iterator[Figures]:
     """The instances of this machine with these names, as far as they have a heartbeat."""
     host = socket.gethostname()
     for name in names:
-        if beat := heartbeats.current(settings.heartbeat_dir / f"{name}.json"):
+        if beat := heartbeats.current(settings, name):
             yield Figures(beat.process, name, host, beat.age_seconds, beat.values)
 
 

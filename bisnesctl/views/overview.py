@@ -313,5 +313,5 @@ def _late(last: LastRun | None) -> str:
 
 
 def _heartbeat_age(deployment: Deployment, instance: str) -> float | None:
-    beat = heartbeats.current(deployment.settings.heartbeat_dir / f"{instance}.json")
+    beat = heartbeats.current(deployment.settings, instance)
     return None if beat is None else beat.age_seconds

@@ -378,7 +378,7 @@ def _files(settings: Settings, instance: Instance) -> list[ShownFile]:
     name = instance.name
     found = [("error log" if each.is_error else "log", each.path) for each in files_of(settings.log_dir, name)]
     beat = settings.heartbeat_dir / f"{name}.json"
-    if instance.program.probe in ("heartbeat", "http") or heartbeats.current(beat) is not None:
+    if instance.program.probe in ("heartbeat", "http") or heartbeats.current(settings, name) is not None:
         found.append(("heartbeat", beat))
     found.append(("settings at its start", settings.run_dir / SETTINGS_FOLDER / f"{name}.json"))
     if instance.program.dynamic:

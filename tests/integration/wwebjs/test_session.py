@@ -320,7 +320,7 @@ def test_a_process_whose_browser_thread_hangs_ends_itself_and_says_where(
 
         eventually(ended)
         assert process.returncode == ExitStatus.HUNG
-        beat = heartbeats.read(stage.settings.heartbeat_dir / f"{session_name(COMPANY, 0)}.json")
+        beat = heartbeats.current(stage.settings, session_name(COMPANY, 0))
         assert "its browser's thread has not moved for" in beat.reason
         eventually(lambda: "most recent call first" in process.said)  # where every thread was
         assert stage.row("failed_starts") == 0

@@ -15,13 +15,15 @@ CONTENT = {"process": "meta", "pid": 7, "status": "healthy", "reason": None, "se
 
 
 def test_a_heartbeat_has_its_age_and_its_figures(tmp_path: Path) -> None:
-    file = tmp_path / "x.json"
+    settings = settings_in(tmp_path)
+    settings.heartbeat_dir.mkdir(parents=True)
+    file = settings.heartbeat_dir / "meta-worker-1.json"
     file.write_text(json.dumps(CONTENT | {"beat_boottime": boottime() - 5}))
     beat = heartbeats.read(file)
     assert beat is not None
     assert (beat.process, beat.pid, beat.reason, beat.values["sent"]) == ("meta", 7, "", 3)
     assert 5 <= beat.age_seconds < 60
-    assert heartbeats.current(file) is not None
+    assert heartbeats.current(settings, "meta-worker-1") is not None
 
 
 def test_one_of_before_the_boot_is_infinitely_old_and_counts_for_no_signal(tmp_path: Path) -> None:
@@ -34,7 +36,7 @@ def test_one_of_before_the_boot_is_infinitely_old_and_counts_for_no_signal(tmp_p
     beat = heartbeats.read(file)
     assert beat is not None
     assert beat.age_seconds == math.inf
-    assert heartbeats.current(file) is None
+    assert heartbeats.current(settings, "meta-worker-1") is None
     assert list(instances.in_files(settings, ["meta-worker-1"])) == []
 
 
