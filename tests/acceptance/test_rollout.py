@@ -128,6 +128,11 @@ def roll_back(deployment, numbers):
     return time.monotonic() - began, killed
 
 
+def reason_of_last(deployment):
+    """Why the last rollout went back."""
+    return deployment.rows("SELECT reason FROM rollout ORDER BY id DESC LIMIT 1")[0][0]
+
+
 def complete(deployment):
     """The rollout that comes to its end; returns the reasons of those that went back by themselves before.
 
@@ -142,7 +147,7 @@ def complete(deployment):
                    lambda: f"{rollout_status(deployment)}\n{deployment.logs()}")  # fmt: skip
         if rollout_phase(deployment) == "done":
             return reasons
-        reasons.append(deployment.rows("SELECT reason FROM rollout ORDER BY id DESC LIMIT 1")[0][0])
+        reasons.append(reason_of_last(deployment))
     raise AssertionError(f"no rollout came to its end: {reasons}")
 
 
@@ -175,7 +180,7 @@ def test_a_rollout_under_load_loses_doubles_and_reorders_nothing_whatever_is_kil
         wait_for_phase(deployment, "undone")
         went_back = time.monotonic() - broke
         meta.words = {}
-        assert str(FAULT_CODE) in deployment.rows("SELECT reason FROM rollout ORDER BY id DESC LIMIT 1")[0][0]
+        assert str(FAULT_CODE) in reason_of_last(deployment)
         assert owners(deployment) == {"legacy": ALL_BOTS}
 
         # Another rollout, and back by hand in the middle of it.

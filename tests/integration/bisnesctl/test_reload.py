@@ -19,17 +19,18 @@ from tests.support.waiting import wait_until
 
 #: A release whose services cannot be loaded.
 BROKEN = "raise RuntimeError('a broken release')"
-#: A release that passes its self-test, and whose API ends as soon as it serves.
-BROKEN_SERVER = """
-import os, sys
+#: The beginning of a release that passes its self-test, and whose API does what follows as soon as it serves.
+AS_SERVER = """
+import os, sys, time
 if os.environ.get("BISNES_PROCESS") == "api" and any("gunicorn" in word for word in sys.orig_argv[:4]):
+"""
+#: Its API ends.
+BROKEN_SERVER = f"""{AS_SERVER}
     print("this server cannot serve", file=sys.stderr)
     os._exit(9)
 """
-#: A release whose API never answers.
-SILENT_SERVER = """
-import os, sys, time
-if os.environ.get("BISNES_PROCESS") == "api" and any("gunicorn" in word for word in sys.orig_argv[:4]):
+#: Its API never answers.
+SILENT_SERVER = f"""{AS_SERVER}
     time.sleep(1000)
 """
 INFRASTRUCTURE = ("guard", "postgres", "redis", "sandbox")
